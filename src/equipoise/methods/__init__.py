@@ -1,0 +1,1 @@
+"""Which weights: the maths of each published method, one file a method."""

@@ -1,0 +1,259 @@
+"""What every method is: a card, and maths on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+Needs = Literal["losses", "gramian", "jacobian"]
+Heads = Literal["weighted", "unweighted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    r"""The facts about a published method, as the catalogue and the documentation show them.
+
+    Attributes:
+        id: lower snake case name, as in ``Balancer("uw_so")``.
+        name: the name as the literature writes it.
+        title: title of the source paper.
+        authors: authors of the source paper.
+        venue: where it was published.
+        year: when.
+        arxiv: arXiv id, or None.
+        equation: the weights (or the combined gradient) in one line of LaTeX.
+        heads: what the task heads get in the paper: the gradient of the weighted loss, or of the plain
+            loss (only the shared parameters are balanced).
+        weight_sum: what the weights sum to in the paper: ``"K"``, ``"1"`` or ``"free"``.
+        degree: homogeneity of the weights: multiplying every loss (a method that needs losses) or every
+            entry of the Gramian (one that needs gradients) by ``c`` multiplies the weights by
+            ``c ** degree``. None where no such law holds, or where it depends on an option.
+        unit_free: the combined direction keeps its direction when single tasks change their unit
+            (loss and gradient of task k times ``c_k``).
+        guarantee: what the paper proves about the update, in a few words; empty if nothing.
+        defaults: the defaults and where they come from.
+        deviations: where known public implementations differ from the paper, and what is done here.
+        libmtl: name in LibMTL, or None.
+        torchjd: name in TorchJD, or None.
+    """
+
+    id: str
+    name: str
+    title: str
+    authors: str
+    venue: str
+    year: int
+    arxiv: str | None
+    equation: str
+    heads: Heads
+    weight_sum: Literal["K", "1", "free"]
+    degree: float | None
+    unit_free: bool
+    guarantee: str = ""
+    defaults: str = ""
+    deviations: str = ""
+    libmtl: str | None = None
+    torchjd: str | None = None
+
+
+class Method(nn.Module):
+    """The maths of one published method, and the little state it has.
+
+    A method sees tensors only: no parameter names, devices, graphs or training loops. State lives in
+    buffers that are listed in ``state`` and created on first use by :meth:`recall`, so that a method
+    need not know the number of tasks when it is built. ``state`` names, for each buffer, the dimensions
+    that count tasks; :meth:`only` uses them to work on the tasks that are present in a step.
+    """
+
+    needs: ClassVar[Needs]
+    card: ClassVar[Card]
+    state: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    positive_losses: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
+
+    def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
+        """The combined gradient of given task gradients; the state advances.
+
+        Args:
+            jacobian: ``Tensor[..., K, P]``, row k the gradient of task k.
+            losses: ``Tensor[..., K]``.
+
+        Returns:
+            ``Tensor[..., P]``.
+        """
+        raise NotImplementedError
+
+    def begin(self, tasks: int) -> None:
+        """Creates the parameters of a method that learns its weights; called once, before the first step."""
+
+    def after_step(self, losses: Tensor) -> None:
+        """Takes the losses ``Tensor[..., K]`` of the same batch after the optimiser step (FAMO)."""
+
+    def end_epoch(self) -> None:
+        """Closes an epoch (DWA)."""
+
+    def recall(self, name: str, initial: Tensor) -> Tensor:
+        """The state buffer ``name``; where it has no value yet, ``initial`` (and it is created).
+
+        A task that was absent so far has NaN in its place, which is replaced by ``initial``.
+
+        Raises:
+            ValueError: the state was kept for another number of tasks.
+        """
+        kept: Tensor | None = getattr(self, name, None)
+        if kept is None:
+            self.register_buffer(name, initial.detach().clone())
+            return initial.detach().clone()
+        if kept.shape != initial.shape:
+            raise ValueError(
+                f"{self.card.id} keeps '{name}' of shape {tuple(kept.shape)} from earlier steps, but this "
+                f"step needs {tuple(initial.shape)}; use one method object per set of tasks"
+            )
+        return torch.where(kept.isnan(), initial.detach(), kept)
+
+    @contextmanager
+    def only(self, present: Tensor, tasks: int) -> Iterator[None]:
+        """Lets the method see only some tasks; the state of the others stays as it is.
+
+        Args:
+            present: indices of the tasks present, ``Tensor[k]`` of integers.
+            tasks: number of tasks K.
+        """
+        whole: dict[str, Tensor] = {}
+        for name, dims in self.state.items():
+            kept: Tensor | None = getattr(self, name, None)
+            if kept is None or not dims:
+                continue
+            whole[name] = kept
+            for dim in dims:
+                kept = kept.index_select(dim, present.to(kept.device))
+            setattr(self, name, kept)
+        self._present = present
+        try:
+            yield
+        finally:
+            self._present = None
+            for name, dims in self.state.items():
+                part: Tensor | None = getattr(self, name, None)
+                if part is None or not dims:
+                    continue
+                full = whole.get(name)
+                if full is None:
+                    shape = list(part.shape)
+                    for dim in dims:
+                        shape[dim] = tasks
+                    full = part.new_full(shape, torch.nan)
+                setattr(self, name, _put(full.clone(), part, dims, present.to(part.device)))
+
+    _present: Tensor | None = None
+
+    def of_present(self, parameter: Tensor) -> Tensor:
+        """The entries of a learnable ``Tensor[K]`` that belong to the tasks of this step."""
+        return parameter if self._present is None else parameter[self._present]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in self.state:
+            if prefix + name in state_dict:
+                self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
+            elif hasattr(self, name):
+                delattr(self, name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _put(full: Tensor, part: Tensor, dims: tuple[int, ...], index: Tensor) -> Tensor:
+    """Writes ``part`` into ``full`` at ``index`` along every one of ``dims``."""
+    where: list[Any] = [slice(None)] * full.ndim
+    for position, dim in enumerate(dims):
+        shape = [1] * len(dims)
+        shape[position] = -1
+        where[dim] = index.view(shape)
+    full[tuple(where)] = part
+    return full
+
+
+class LossMethod(Method):
+    """A method that weights losses by looking at losses."""
+
+    needs = "losses"
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """Loss weights ``Tensor[..., K]`` for losses ``Tensor[..., K]``.
+
+        Constant for autograd, except in a method that learns its weights, where they carry the graph of
+        its parameters.
+        """
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor | None:
+        """What a method that learns its weights adds to each task's weighted loss, ``Tensor[K]``."""
+        return None
+
+    def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`Method.direction`."""
+        return combine(self.weights(losses).detach(), jacobian)
+
+
+class GramianMethod(Method):
+    """A method that weights task gradients by looking at their inner products."""
+
+    needs = "gramian"
+    reads_gramian: ClassVar[bool] = True
+
+    def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        """Weights ``Tensor[..., K]`` of the task gradients.
+
+        Args:
+            gramian: ``Tensor[..., K, K]``, inner products of the task gradients.
+            losses: ``Tensor[..., K]``.
+        """
+        raise NotImplementedError
+
+    def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`Method.direction`."""
+        rows = jacobian.double()
+        return combine(self.weights(rows @ rows.mT, losses.double()), jacobian)
+
+
+class JacobianMethod(Method):
+    """A method that looks at single entries of the task gradients."""
+
+    needs = "jacobian"
+
+    def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
+        """The combined gradient ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
+        raise NotImplementedError
+
+    def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`Method.direction`."""
+        return self.combine(jacobian, losses)
+
+
+class Random(Method):
+    """A generator of its own for a method that draws, saved and restored with the method's state.
+
+    Args:
+        seed: where the draws start; None takes the seed of torch's default generator, so that
+            ``torch.manual_seed`` governs them without their disturbing it.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(torch.initial_seed() if seed is None else seed)
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state, for ``state_dict``."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restores the generator."""
+        self.generator.set_state(state.cpu())
+
+
+def combine(weights: Tensor, jacobian: Tensor) -> Tensor:
+    """The weighted sum ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
+    return (weights.to(jacobian).unsqueeze(-2) @ jacobian).squeeze(-2)

@@ -1,0 +1,56 @@
+"""The table of all methods, and how one is built by its id."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from equipoise.methods.base import Card, Method
+from equipoise.methods.ew import EW
+
+METHODS: tuple[type[Method], ...] = (EW,)
+
+BY_ID: dict[str, type[Method]] = {cls.card.id: cls for cls in METHODS}
+
+
+def methods() -> list[Card]:
+    """The cards of all methods, in the order of the catalogue."""
+    return [cls.card for cls in METHODS]
+
+
+def find(name: str) -> type[Method]:
+    """The class of the method with this id.
+
+    Raises:
+        ValueError: there is none; the message names the nearest ones.
+    """
+    if name in BY_ID:
+        return BY_ID[name]
+    raise ValueError(f"no method is called '{name}'{_suggestion(name, list(BY_ID))}")
+
+
+def method(name: str, **options: Any) -> Method:
+    """Builds a method by its id.
+
+    Args:
+        name: id of the method, as :func:`methods` lists them.
+        options: the method's own options.
+
+    Raises:
+        ValueError: no such method, or no such option; the message names the nearest ones.
+    """
+    cls = find(name)
+    known = [p for p in inspect.signature(cls).parameters if p != "self"]
+    for option in options:
+        if option not in known:
+            has = f"it takes {', '.join(known)}" if known else "it takes no options"
+            raise ValueError(
+                f"method '{name}' has no option '{option}'{_suggestion(option, known)}; {has}"
+            )
+    return cls(**options)
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""

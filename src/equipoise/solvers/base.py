@@ -1,0 +1,53 @@
+"""What every solver returns, and how a failure is told."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class SolverError(RuntimeError):
+    """A solver did not reach its tolerance.
+
+    Attributes:
+        gramian: the ``Tensor[..., K, K]`` it was given, for a report or a replay.
+        residual: what was reached, ``Tensor[...]``.
+    """
+
+    def __init__(self, message: str, gramian: Tensor, residual: Tensor) -> None:
+        super().__init__(message)
+        self.gramian = gramian
+        self.residual = residual
+
+
+class Solution(NamedTuple):
+    """An answer and how far it is from being one.
+
+    Attributes:
+        x: the answer, ``Tensor[..., K]``.
+        residual: relative violation of the optimality conditions, ``Tensor[...]``; 0 is exact.
+    """
+
+    x: Tensor
+    residual: Tensor
+
+    def accept(self, gramian: Tensor, problem: str, tolerance: float = 1e-6) -> Tensor:
+        """The answer, if it is one.
+
+        Raises:
+            SolverError: some residual is above ``tolerance`` or not finite.
+        """
+        failed = ~(self.residual <= tolerance)
+        if bool(failed.any()):
+            worst = self.residual.nan_to_num(nan=torch.inf).max().item()
+            raise SolverError(
+                f"{problem}: the solver stopped at a relative residual of {worst:.1e}, above {tolerance:.0e} "
+                f"({int(failed.sum())} of {failed.numel()} problems); the Gramian is in the error's "
+                "'gramian'. Rescale or drop a task whose gradient is degenerate, or keep the last weights "
+                "with on_failure='keep'",
+                gramian,
+                self.residual,
+            )
+        return self.x

@@ -76,6 +76,9 @@ class Method(nn.Module):
     positive_losses: ClassVar[bool] = False
     learns: ClassVar[bool] = False
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The combined gradient of given task gradients; the state advances.
 

@@ -41,7 +41,7 @@ def method(name: str, **options: Any) -> Method:
         ValueError: no such method, or no such option; the message names the nearest ones.
     """
     cls = find(name)
-    known = [p for p in inspect.signature(cls).parameters if p != "self"]
+    known = list(inspect.signature(cls).parameters)
     for option in options:
         if option not in known:
             has = f"it takes {', '.join(known)}" if known else "it takes no options"

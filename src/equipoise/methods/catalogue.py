@@ -9,7 +9,12 @@ from typing import Any
 from equipoise.methods.base import Card, Method
 from equipoise.methods.ew import EW
 
-METHODS: tuple[type[Method], ...] = (EW,)
+METHODS: tuple[type[Method], ...] = (
+    # losses
+    EW,
+    # gramian
+    # jacobian
+)
 
 BY_ID: dict[str, type[Method]] = {cls.card.id: cls for cls in METHODS}
 

@@ -7,12 +7,30 @@ import inspect
 from typing import Any
 
 from equipoise.methods.base import Card, Method
+from equipoise.methods.dwa import DWA
 from equipoise.methods.ew import EW
+from equipoise.methods.gls import GLS
+from equipoise.methods.imtl_l import IMTLL
+from equipoise.methods.rgw import RGW
+from equipoise.methods.rlw import RLW
+from equipoise.methods.scalarization import Scalarization
+from equipoise.methods.uw import UW
+from equipoise.methods.uw_o import UWO
+from equipoise.methods.uw_so import UWSO
 
 METHODS: tuple[type[Method], ...] = (
     # losses
     EW,
+    Scalarization,
+    RLW,
+    UW,
+    UWO,
+    UWSO,
+    DWA,
+    GLS,
+    IMTLL,
     # gramian
+    RGW,
     # jacobian
 )
 

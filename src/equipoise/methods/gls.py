@@ -1,0 +1,58 @@
+"""GLS: the geometric mean of the losses."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from equipoise.methods.base import Card, LossMethod
+from equipoise.methods.options import check_positive
+
+
+class GLS(LossMethod):
+    r"""The K-th root of the product of the losses.
+
+    .. math::
+        L = \Big(\prod_j L_j\Big)^{1/K}, \quad w_k = \partial L / \partial L_k = \frac{L}{K L_k}
+
+    The sum of weights times losses is the geometric mean itself. Worked out in logarithms: the
+    plain product of many small losses underflows.
+
+    Raises:
+        ValueError: a loss is not positive.
+
+    References:
+        Chennupati et al., *MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy
+        for Multi-Task Learning*, CVPR Workshops 2019, arXiv:1904.08492.
+    """
+
+    positive_losses = True
+
+    card = Card(
+        id="gls",
+        name="GLS",
+        title=(
+            "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy for "
+            "Multi-Task Learning"
+        ),
+        authors="Chennupati, Sistu, Yogamani, Rawashdeh",
+        venue="CVPR Workshops",
+        year=2019,
+        arxiv="1904.08492",
+        equation=r"w_k = (\prod_j L_j)^{1/K} / (K L_k)",
+        heads="weighted",
+        weight_sum="free",
+        degree=0.0,
+        unit_free=True,
+        deviations=(
+            "LibMTL multiplies the raw losses, which underflows with many tasks, and reports "
+            "weights that are not the derivative."
+        ),
+        libmtl="GLS",
+        torchjd="GeometricMean",
+    )
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """See :meth:`LossMethod.weights`."""
+        check_positive(self, losses)
+        logs = losses.detach().log()
+        return (logs.mean(-1, keepdim=True) - logs).exp() / losses.shape[-1]

@@ -1,0 +1,67 @@
+"""UW-O: optimal uncertainty weighting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from equipoise.methods.base import Card, LossMethod
+from equipoise.methods.options import check_positive, choose, not_negative
+
+FACTORS = {"unified": 1.0, "l1": 1.0, "l2": 0.5, "cross_entropy": 0.5}
+
+
+class UWO(LossMethod):
+    r"""The analytic optimum of uncertainty weighting in place of its learned variances.
+
+    .. math:: w_k = \frac{a_k}{\mathrm{sg}[L_k] + \epsilon}
+
+    Its gradient is that of :math:`\sum_k a_k \log L_k`, whatever the units of the losses. The value
+    of the weighted loss is the constant :math:`\sum_k a_k`: monitor the raw losses.
+
+    Args:
+        kind: the loss's likelihood, for all tasks or one a task: ``l1`` (Laplace) has
+            :math:`a_k = 1`, ``l2`` (Gaussian) and ``cross_entropy`` have 1/2, ``unified`` is the
+            paper's one formula for all, 1.
+        eps: :math:`\epsilon`, keeps the weight of a tiny loss finite.
+
+    Raises:
+        ValueError: a loss is not positive, or an option is out of its range.
+
+    References:
+        Kirchdorfer et al., *Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning*,
+        GCPR 2024, arXiv:2408.07985.
+    """
+
+    positive_losses = True
+
+    card = Card(
+        id="uw_o",
+        name="UW-O",
+        title="Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning",
+        authors="Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler",
+        venue="GCPR",
+        year=2024,
+        arxiv="2408.07985",
+        equation=r"w_k = 1 / \mathrm{sg}[L_k]",
+        heads="weighted",
+        weight_sum="free",
+        degree=-1.0,
+        unit_free=True,
+        defaults="eps 1e-8 as in the first author's code; the paper has none.",
+        deviations=(
+            "The optimum has the factor 1/2 for squared and cross-entropy losses; the authors' "
+            "code uses 1 throughout, as 'unified' does here."
+        ),
+    )
+
+    def __init__(self, kind: str | Sequence[str] = "unified", eps: float = 1e-8) -> None:
+        super().__init__()
+        self.factor = choose("kind", kind, FACTORS)
+        self.eps = not_negative("eps", eps)
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """See :meth:`LossMethod.weights`."""
+        check_positive(self, losses)
+        return self.factor.of(self, losses) / (losses.detach() + self.eps)

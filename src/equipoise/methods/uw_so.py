@@ -1,0 +1,74 @@
+"""UW-SO: soft optimal uncertainty weighting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from equipoise.methods.base import Card, LossMethod
+from equipoise.methods.options import check_positive, choose, not_negative, positive
+from equipoise.methods.uw_o import FACTORS
+
+
+class UWSO(LossMethod):
+    r"""Softmax of the inverse losses, the analytic optimum of uncertainty weighting.
+
+    .. math:: w_k = \operatorname{softmax}_k\Big(\frac{1}{\tau (\mathrm{sg}[L_k] + \epsilon)}\Big)
+
+    The weights sum to one. They depend on the unit of the losses: rescaling every loss by ``c``
+    acts as the temperature ``c * temperature``. A large temperature gives equal weights, a small
+    one picks the task with the smallest loss.
+
+    Args:
+        temperature: :math:`\tau > 0`, in units of 1 / loss.
+        kind: as in :class:`UWO`: multiplies the inverse loss by 1/2 for ``l2`` and
+            ``cross_entropy``.
+        eps: :math:`\epsilon`, keeps the inverse of a tiny loss finite.
+
+    Raises:
+        ValueError: a loss is not positive, or an option is out of its range.
+
+    References:
+        Kirchdorfer et al., *Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning*,
+        GCPR 2024, arXiv:2408.07985.
+    """
+
+    positive_losses = True
+
+    card = Card(
+        id="uw_so",
+        name="UW-SO",
+        title="Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning",
+        authors="Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler",
+        venue="GCPR",
+        year=2024,
+        arxiv="2408.07985",
+        equation=r"w_k = \operatorname{softmax}_k(1 / (\tau \, \mathrm{sg}[L_k]))",
+        heads="weighted",
+        weight_sum="1",
+        degree=None,
+        unit_free=False,
+        defaults=(
+            "Temperature 1 and eps 1e-8 as in the first author's code; the paper tunes the "
+            "temperature on validation data for each problem and network, so tune it."
+        ),
+        deviations="The authors' later code leaves the softmax out unless asked, which is UW-O.",
+    )
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        kind: str | Sequence[str] = "unified",
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        self.temperature = positive("temperature", temperature)
+        self.factor = choose("kind", kind, FACTORS)
+        self.eps = not_negative("eps", eps)
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """See :meth:`LossMethod.weights`."""
+        check_positive(self, losses)
+        inverse = self.factor.of(self, losses) / (losses.detach() + self.eps)
+        return (inverse / self.temperature).softmax(-1)

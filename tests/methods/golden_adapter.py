@@ -6,14 +6,14 @@ A golden file holds cases of one method; an *adapter* runs one case and says wha
 
 * ``case`` is the case as the file has it, plus ``case["method"]``, the file's method name.
 * ``inputs`` is the file's ``inputs``; ``case["input"]`` names the one to use.
-* It yields one ``Comparison`` a field: what was got and what the file expects. The harness applies the
-  tolerance rule, demands finite numbers everywhere, compares nothing but ``grad`` in degenerate cases
-  and leaves out ``weights`` where the file says that they are not unique. So an adapter never looks at
-  tolerances, difficulties or ids.
+* It yields one ``Comparison`` a field: what was got and what the file expects. The harness applies
+  the tolerance rule, demands finite numbers everywhere, compares nothing but ``grad`` in degenerate
+  cases and leaves out ``weights`` where the file says that they are not unique. So an adapter never
+  looks at tolerances, difficulties or ids.
 * ``Skip("reason")`` skips a case; any other exception fails it (a ``SolverError`` too).
 
-``golden_losses.ADAPTERS`` and ``golden_gradients.ADAPTERS`` map a file's method name to its adapter. A
-method without one is tried with ``jacobian()`` and ``sequence()`` below, which build
+``golden_losses.ADAPTERS`` and ``golden_gradients.ADAPTERS`` map a file's method name to its
+adapter. A method without one is tried with ``jacobian()`` and ``sequence()`` below, which build
 ``equipoise.method(name, **hyper)`` and compare the combined gradient and the weights.
 """
 
@@ -33,7 +33,7 @@ Case = Mapping[str, Any]
 Inputs = Mapping[str, Any]
 
 
-class Skip(Exception):
+class Skip(Exception):  # noqa: N818 - it is a verdict, not an error
     """A case that says nothing about our method, and why."""
 
 
@@ -103,7 +103,7 @@ def jacobian(options: Options = _as_they_are) -> Adapter:
 
 
 def sequence(options: Options = _as_they_are) -> Adapter:
-    """An adapter for sequences with one Jacobian a step; the method keeps its state over the steps."""
+    """An adapter for sequences with one Jacobian a step; the method keeps its state."""
 
     def adapter(case: Case, inputs: Inputs) -> Iterator[Comparison]:
         method = equipoise.method(case["method"], **options(case["hyper"]))

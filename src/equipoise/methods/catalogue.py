@@ -11,6 +11,7 @@ from equipoise.methods.dwa import DWA
 from equipoise.methods.ew import EW
 from equipoise.methods.gls import GLS
 from equipoise.methods.imtl_l import IMTLL
+from equipoise.methods.mean import Mean
 from equipoise.methods.rgw import RGW
 from equipoise.methods.rlw import RLW
 from equipoise.methods.scalarization import Scalarization
@@ -21,6 +22,7 @@ from equipoise.methods.uw_so import UWSO
 METHODS: tuple[type[Method], ...] = (
     # losses
     EW,
+    Mean,
     Scalarization,
     RLW,
     UW,

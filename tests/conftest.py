@@ -1,0 +1,48 @@
+"""Options and the summary that all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        type=Path,
+        default=Path(__file__).parent / "golden",
+        metavar="DIR",
+        help="folder with reference numbers in the format golden-1 (default: tests/golden)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "golden_file" in metafunc.fixturenames:
+        folder: Path = metafunc.config.getoption("golden")
+        files = sorted(folder.glob("*.json"))
+        if not files:
+            raise pytest.UsageError(f"--golden {folder}: no .json file there")
+        metafunc.parametrize("golden_file", files, ids=[file.stem for file in files])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "golden" and report.when == "call"
+    ]
+    if not rows:
+        return
+    terminalreporter.section("golden numbers")
+    terminalreporter.write_line(f"{'method':<16}{'passed':>8}{'failed':>8}{'skipped':>8}")
+    for method, passed, failed, skipped, reasons in sorted(rows):
+        why = f"  ({'; '.join(reasons)})" if reasons else ""
+        terminalreporter.write_line(f"{method:<16}{passed:>8}{failed:>8}{skipped:>8}{why}")
+    totals = [sum(row[column] for row in rows) for column in (1, 2, 3)]
+    terminalreporter.write_line(f"{'all':<16}{totals[0]:>8}{totals[1]:>8}{totals[2]:>8}")

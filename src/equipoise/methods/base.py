@@ -231,6 +231,27 @@ class JacobianMethod(Method):
         """The combined gradient ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
         raise NotImplementedError
 
+    def combine_features(
+        self, gradients: list[Tensor], features: list[Tensor], losses: Tensor
+    ) -> list[Tensor]:
+        """The combined gradients at the shared features.
+
+        Here the features are taken for parameters; a paper that treats the batch dimension in its own
+        way overrides this.
+
+        Args:
+            gradients: ``Tensor[K, B, ...]`` for every feature.
+            features: ``Tensor[B, ...]``.
+            losses: ``Tensor[K]``.
+
+        Returns:
+            ``Tensor[B, ...]`` for every feature.
+        """
+        flat = [g.flatten(1) for g in gradients]
+        combined = self.combine(torch.cat(flat, 1), losses)
+        pieces = torch.split(combined, [f.shape[1] for f in flat])
+        return [piece.view(f.shape) for piece, f in zip(pieces, features, strict=True)]
+
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`Method.direction`."""
         return self.combine(jacobian, losses)

@@ -1,0 +1,505 @@
+"""Balancer: named losses in, one scalar out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.learning import Learning
+from equipoise.methods.base import JacobianMethod, LossMethod, Method
+from equipoise.methods.catalogue import find
+from equipoise.methods.catalogue import method as build
+from equipoise.monitor import explanation, untouched
+from equipoise.routes import parameters as by_parameters
+from equipoise.routes.features import Features, Share, Views
+from equipoise.routes.gramian import gramian as gramian_of
+from equipoise.routes.shared import SharedParameters
+from equipoise.routes.tasks import Losses, Step, named, require_graph, step_of
+from equipoise.weighing import OnFailure, Prior, Weighing, WeightSum
+
+Route = Literal["auto", "losses", "parameters", "features"]
+HeadRule = Literal["paper", "weighted", "unweighted"]
+NonFinite = Literal["raise", "skip_task", "skip_step"]
+
+
+class Balancer(nn.Module):
+    r"""Balances the losses of a multi-task network: ``loss = balancer(losses)``.
+
+    ``loss.backward()`` then leaves in every parameter's ``.grad`` what the method prescribes, so that
+    clipping, accumulation, loss scaling, schedulers and trainers go on as before.
+
+    Args:
+        method: id of a method, as ``equipoise.methods()`` lists them, or a method object.
+        tasks: names of the tasks, or their number. None takes them from the first call; needed up front
+            when tasks come only later, for ``share`` and for weights that an optimiser learns.
+        prior: preference for single tasks; the method's weight of a task is multiplied by it (default 1).
+            A function is called with the number of the step. Where the heads are not weighted by the
+            method, they get the prior alone.
+        shared: module or parameters that count as shared. None finds them: those that two losses reach.
+        route: where task gradients are taken. ``"auto"``: at the features if :meth:`share` was called in
+            this step, else at the parameters. Methods that look at losses only need neither.
+        heads: what the task heads get: the gradient of the weighted loss, of the plain loss, or what the
+            method's paper does.
+        weight_sum: scale of the weights: the paper's, summing to the number of tasks, or to one.
+        update_every: new weights every so many calls; the last ones in between.
+        nonfinite: what to do about a loss that is NaN or infinite.
+        on_failure: what to do when a solver fails: raise, or keep the last weights and count it in
+            :meth:`metrics`.
+        self_optimized: weights that are learned are stepped by an Adam of the balancer's own; a number
+            is its learning rate (True: 0.01).
+        seed: of the random draws; None follows ``torch.manual_seed``.
+        options: the method's own options.
+
+    Raises:
+        ValueError: an unknown method or option, or options that contradict each other.
+    """
+
+    def __init__(
+        self,
+        method: str | Method = "ew",
+        tasks: Sequence[str] | int | None = None,
+        *,
+        prior: Prior | None = None,
+        shared: nn.Module | Sequence[Tensor] | None = None,
+        route: Route = "auto",
+        heads: HeadRule = "paper",
+        weight_sum: WeightSum = "paper",
+        update_every: int = 1,
+        nonfinite: NonFinite = "raise",
+        on_failure: OnFailure = "raise",
+        self_optimized: bool | float = False,
+        seed: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        for name, value, kind in (
+            ("route", route, Route),
+            ("heads", heads, HeadRule),
+            ("weight_sum", weight_sum, WeightSum),
+            ("nonfinite", nonfinite, NonFinite),
+            ("on_failure", on_failure, OnFailure),
+        ):
+            if value not in get_args(kind):
+                raise ValueError(
+                    f"{name}={value!r} is none of {', '.join(map(repr, get_args(kind)))}"
+                )
+        if update_every < 1:
+            raise ValueError(
+                f"update_every={update_every}: new weights are taken every 1 or more steps"
+            )
+        self.method = _method(method, options, seed)
+        self.card = self.method.card
+        self.route: Route = route
+        self.weight_sum: WeightSum = weight_sum
+        self.update_every = update_every
+        self.nonfinite: NonFinite = nonfinite
+        self.heads: Literal["weighted", "unweighted"] = (
+            self.card.heads if heads == "paper" else heads
+        )
+        self.prior = dict(prior or {})
+        self.tasks: tuple[str, ...] | None = None
+        self._numbered = isinstance(tasks, int)
+        self._shared = SharedParameters(shared)
+        self._share: Share | None = None
+        self._learning = Learning(self.method, self_optimized)
+        self._weighing = Weighing(self.method, self.prior, weight_sum, update_every, on_failure)
+        self._record = self._weighing.record
+        self._refuse_contradictions(route, heads)
+        if tasks is not None:
+            self._name(tuple(map(str, range(tasks))) if isinstance(tasks, int) else tuple(tasks))
+
+    # --- the calls of a training loop -------------------------------------------------------------
+
+    def forward(self, losses: Losses) -> Tensor:
+        """The balanced loss: a scalar whose ``backward()`` leaves the method's gradient everywhere.
+
+        In ``eval()`` it is the sum of the losses, weighted by the prior, and no state changes.
+
+        Args:
+            losses: scalar tensors by task name, or in the order of the tasks; None (or a missing name)
+                where a task is absent. A stacked ``Tensor[K]`` only for methods that look at losses.
+
+        Raises:
+            ValueError: a loss without a graph, an unknown task, a loss that is not finite or (for methods
+                that take its logarithm) not positive; nothing is shared.
+            SolverError: a solver failed and ``on_failure`` is ``"raise"``.
+        """
+        step, share = self._read(losses)
+        if not self.training:
+            return self._weighted(step, self._weighing.priors(step))
+        admitted = self._admit(step)
+        if admitted is None:
+            return step.values.new_zeros(()).requires_grad_()
+        total = self._scalar(admitted, share, self._route(admitted, share))
+        self._weighing.step += 1
+        return total
+
+    def backward(self, losses: Losses, *, scaler: torch.amp.GradScaler | None = None) -> Tensor:
+        """Balances and writes ``.grad`` at once: the same gradients, the graph freed at the last task.
+
+        Args:
+            losses: as in :meth:`forward`.
+            scaler: the ``GradScaler`` of mixed precision training, if there is one.
+
+        Returns:
+            The value of the balanced loss, detached.
+
+        Raises:
+            RuntimeError: several processes train together, whose gradients would not be averaged.
+        """
+        if _processes() > 1:
+            raise RuntimeError(
+                "balancer.backward() writes .grad itself, which no other process would see; use "
+                "balancer(losses).backward()"
+            )
+        if not self.training:
+            raise RuntimeError("balancer.backward() trains; call balancer.train() first")
+        step, share = self._read(losses)
+        admitted = self._admit(step)
+        if admitted is None:
+            return step.values.new_zeros(())
+        factor = 1.0 if scaler is None else float(scaler.scale(torch.ones(())))
+        route = self._route(admitted, share)
+        if route == "parameters":
+            total, leaves, gradients = self._at_parameters(
+                admitted, share, keep_graph=False, factor=factor
+            )
+            by_parameters.write(leaves, gradients)
+        else:
+            total = self._scalar(admitted, share, route)
+            torch.autograd.backward(total * factor if factor != 1.0 else total)
+        self._weighing.step += 1
+        return total.detach()
+
+    def share(self, features: Features) -> Any:
+        """One view of the shared features per task, through which their gradients are balanced.
+
+        Args:
+            features: what the trunk returned: a tensor, or a tuple or mapping of tensors.
+
+        Returns:
+            A mapping from task name to the task's view, in the form of ``features``; a tuple when the
+            tasks are only numbered.
+
+        Raises:
+            ValueError: the tasks are not known yet, or the features have no graph.
+        """
+        if self.tasks is None:
+            raise ValueError(
+                "share() needs the tasks up front: Balancer(..., tasks=['segmentation', 'depth'])"
+            )
+        if self.training and torch.is_grad_enabled() and not self._weights_scale_losses():
+            self._share = Share(features, self.tasks)
+            views = self._share.handed_out()
+        else:
+            views = Views((name, features) for name in self.tasks)
+        return tuple(views.values()) if self._numbered else views
+
+    def after_step(self, closure: Callable[[], Losses]) -> None:
+        """For methods that look at the losses again after the optimiser step (FAMO); else does nothing.
+
+        Args:
+            closure: computes the losses of the same batch. It runs without gradients; batch-norm
+                statistics and random generators are left as they were.
+        """
+        if not self.training or type(self.method).after_step is Method.after_step:
+            return
+        with untouched():
+            present = named(closure(), self.tasks)
+        step = step_of(present, self.tasks or tuple(present))
+        with self._weighing.only(step):
+            self.method.after_step(step.values)
+
+    def end_epoch(self) -> None:
+        """For methods that work with epoch means (DWA); else does nothing."""
+        self.method.end_epoch()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Keeps the last weights while it lasts, for closures that are called repeatedly (LBFGS)."""
+        if self._weighing.last is None:
+            raise RuntimeError(
+                "frozen() keeps the last weights, and there are none before the first step"
+            )
+        self._weighing.frozen, before = True, self._weighing.frozen
+        try:
+            yield
+        finally:
+            self._weighing.frozen = before
+
+    # --- what it shows ----------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights applied last, by task; empty before, and for methods that have no weights."""
+        return self._record.weights()
+
+    @property
+    def raw_total(self) -> Tensor:
+        """The unweighted sum of the last losses, detached: what schedulers and early stopping should see."""
+        return self._record.raw_total()
+
+    def metrics(self, prefix: str = "balance/") -> dict[str, float]:
+        """Weights applied, raw losses and, for gradient methods, norms and cosines, of the last step.
+
+        Args:
+            prefix: put before every name.
+        """
+        return self._record.metrics(prefix)
+
+    def param_groups(self, **options: Any) -> list[dict[str, Any]]:
+        """Parameter groups for your optimiser: learnable weights, without weight decay; else empty.
+
+        Args:
+            options: of the optimiser, such as ``lr``.
+        """
+        return self._learning.param_groups(self.tasks, options)
+
+    def explain(self) -> str:
+        """What is in force: method, tasks, shared parameters, route, cost, what the heads get."""
+        return explanation(self)
+
+    # --- saving -----------------------------------------------------------------------------------
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What ``state_dict`` holds besides the method's own state."""
+        return {
+            "tasks": self.tasks,
+            "step": self._weighing.step,
+            "last": self._weighing.last,
+            "learning": self._learning.state(),
+            "record": self._record.state(),
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restores it."""
+        if state["tasks"] is not None:
+            if self.tasks is None:
+                self._name(tuple(state["tasks"]))
+            elif self.tasks != tuple(state["tasks"]):
+                raise ValueError(
+                    f"the saved balancer has the tasks {state['tasks']}, this one {self.tasks}"
+                )
+        self._weighing.step = state["step"]
+        self._weighing.last = state["last"]
+        self._learning.restore(state["learning"])
+        self._record.restore(state["record"])
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _refuse_contradictions(self, route: Route, heads: HeadRule) -> None:
+        gradient = not isinstance(self.method, LossMethod)
+        if gradient and route == "losses":
+            raise ValueError(
+                f"'{self.card.id}' looks at task gradients, which the losses route does not have; use "
+                "route='parameters' or route='features'"
+            )
+        if isinstance(self.method, JacobianMethod):
+            for name, given in (
+                ("heads='weighted'", heads == "weighted"),
+                ("update_every", self.update_every > 1),
+            ):
+                if given:
+                    raise ValueError(
+                        f"'{self.card.id}' has no loss weights, which {name} would need"
+                    )
+
+    def _name(self, tasks: tuple[str, ...]) -> None:
+        if not tasks or len(set(tasks)) < len(tasks):
+            raise ValueError(f"tasks must be different names, at least one; got {list(tasks)}")
+        for name in self.prior:
+            if name not in tasks:
+                raise ValueError(
+                    f"prior names '{name}', which is no task; the tasks are {', '.join(tasks)}"
+                )
+        self.tasks = tasks
+        self._weighing.tasks = len(tasks)
+        self.method.begin(len(tasks))
+
+    def _read(self, losses: Losses) -> tuple[Step, Share | None]:
+        if isinstance(losses, Tensor) and (losses.ndim != 1 or not self._weights_scale_losses()):
+            what = (
+                f"'{self.card.id}' would differentiate it once per task, K passes through all K heads, and "
+                "one NaN would spread to every task"
+                if losses.ndim == 1
+                else f"it has shape {tuple(losses.shape)}"
+            )
+            raise ValueError(
+                f"the losses are one tensor: {what}; pass them separately, as {{'name': loss, ...}}"
+            )
+        present = named(losses, self.tasks)
+        if not present:
+            raise ValueError("no loss is present in this step: every one is missing or None")
+        if self.tasks is None:
+            self._name(tuple(present) if not isinstance(losses, Mapping) else tuple(losses))
+        if self.training:
+            present = require_graph(present)
+            if not present:
+                raise ValueError(
+                    "every loss of this step is a constant 0: there is nothing to train"
+                )
+        share, self._share = self._share, None
+        return step_of(present, self.tasks or (), self._weighing.step), share
+
+    def _admit(self, step: Step) -> Step | None:
+        """The step without what must not get in; None to skip it."""
+        finite = step.values.isfinite()
+        if not bool(finite.all()):
+            bad = [n for n, ok in zip(step.names, finite.tolist(), strict=True) if not ok]
+            if self.nonfinite == "raise":
+                raise ValueError(
+                    f"loss {', '.join(map(repr, bad))} is not finite; find the cause, or let the balancer "
+                    "leave it out with nonfinite='skip_task' or 'skip_step'"
+                )
+            self._record.skipped(bad)
+            if self.nonfinite == "skip_step" or len(bad) == len(step.names):
+                return None
+            step = step.keep(finite.tolist(), self.tasks or ())
+        if self.method.positive_losses and not bool((step.values > 0).all()):
+            for name, value in zip(step.names, step.values.tolist(), strict=True):
+                if value <= 0:
+                    raise ValueError(
+                        f"loss '{name}' is {value:.4g}, but '{self.card.id}' needs positive losses; add a "
+                        "constant to it, or choose a method without a logarithm"
+                    )
+        self._learning.watch(step.tensors[0])
+        return step
+
+    def _weights_scale_losses(self) -> bool:
+        """Whether the balanced loss is a plain weighted sum, known before any backward pass."""
+        return isinstance(self.method, LossMethod) and self.heads == "weighted"
+
+    def _route(
+        self, step: Step, share: Share | None
+    ) -> Literal["losses", "parameters", "features"]:
+        if self._weights_scale_losses():
+            return "losses"
+        if share is not None and self.route != "parameters":
+            return "features"
+        if self.route == "features":
+            raise ValueError(
+                "route='features' balances at the shared features: call z = balancer.share(features) in "
+                "every step and compute each loss from its own view z[task]"
+            )
+        if self.heads == "weighted" and self._weighing.known(step):
+            return "losses"
+        return "parameters"
+
+    def _scalar(self, step: Step, share: Share | None, route: str) -> Tensor:
+        """The balanced loss with its graph."""
+        if route == "parameters":
+            value, leaves, gradients = self._at_parameters(step, share, keep_graph=True)
+            return by_parameters.deliver(value, leaves, gradients)
+        if route == "features" and share is not None:
+            return self._at_features(step, share)
+        return self._at_losses(step, share)
+
+    def _at_losses(self, step: Step, share: Share | None) -> Tensor:
+        applied = self._weighing.weights(step)
+        total = self._weighted(step, applied)
+        if share is not None:
+            share.arm(step.names, [1.0] * len(step.names), None)
+        if self._weighing.frozen or not self.method.learns:
+            return total
+        with self._weighing.only(step):
+            return self._learning.objective(step.values, self._weighing.priors(step), total)
+
+    def _at_features(self, step: Step, share: Share) -> Tensor:
+        self._shared.warn_of_bypass(step.tensors, step.names, share)
+        self._record.route = "features"
+        ones = [1.0] * len(step.names)
+        if self.heads == "weighted":
+            if self._weighing.known(step):
+                applied = self._weighing.weights(step)
+            else:
+                parts = share.upstream(step.names, step.tensors)
+                applied = self._weighing.solve(gramian_of(p.flatten(1) for p in parts), step)
+            share.arm(step.names, ones, None)
+            return self._weighted(step, applied)
+        known = self._weighing.weights(step) if self._weighing.known(step) else None
+        light = Step(step.names, [], step.values, step.index, step.number)
+        features = share.features if isinstance(self.method, JacobianMethod) else []
+        features = [f.detach() for f in features]
+        share.arm(
+            step.names,
+            ones if not self.prior else self._weighing.priors(step).tolist(),
+            lambda parts: self._weighing.combine(parts, light, known, features),
+        )
+        return share.noting_scale(self._weighted(step, self._weighing.priors(step)))
+
+    def _at_parameters(
+        self, step: Step, share: Share | None, *, keep_graph: bool, factor: float = 1.0
+    ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
+        """The value of the balanced loss, the parameters reached, and the gradient of each."""
+        found = self._shared.find(step.tensors, step.names, share)
+        self._record.route = "parameters"
+        self._record.shared = found.shared
+        heads = self._weighing.priors(step)
+        if self._weighing.known(step):
+            applied = self._weighing.weights(step)
+            heads = applied if self.heads == "weighted" else heads
+            value = self._weighted(step, applied).detach()
+            leaves = list(dict.fromkeys(leaf for own in found.own for leaf in own))
+            if share is not None:
+                share.arm(step.names, [1.0] * len(step.names), None)
+            shared, rest = by_parameters.weighted_gradients(
+                step.tensors,
+                applied * factor,
+                heads * factor,
+                found.shared,
+                leaves,
+                keep_graph=keep_graph,
+            )
+            return value, [*found.shared, *leaves], [*shared, *rest]
+        tensors = step.tensors if factor == 1.0 else [t * factor for t in step.tensors]
+        if share is None:
+            got = by_parameters.task_gradients(
+                tensors, found.shared, found.own, step.names, keep_graph=keep_graph
+            )
+        else:
+            share.arm(step.names, [1.0] * len(step.names), None)
+            got = by_parameters.task_gradients_from_features(
+                tensors,
+                share.views_of(step.names),
+                share.features,
+                found.shared,
+                found.own,
+                keep_graph=keep_graph,
+            )
+        if factor != 1.0:
+            got.jacobian /= factor
+        (flat,) = self._weighing.combine([got.jacobian], step, None, [])
+        applied = self._record.applied if self._record.applied is not None else heads
+        heads = applied.to(heads) if self.heads == "weighted" else heads
+        value = self._weighted(step, applied).detach()
+        gradients: list[Tensor | None] = list(by_parameters.split(flat * factor, found.shared))
+        rest_of = by_parameters.heads(found.own, got.heads, heads)
+        return value, [*found.shared, *rest_of], [*gradients, *rest_of.values()]
+
+    def _weighted(self, step: Step, weights: Tensor) -> Tensor:
+        stacked = torch.stack([t.to(step.values.device) for t in step.tensors])
+        return (weights.to(stacked) * stacked).sum()
+
+
+def _method(method: str | Method, options: dict[str, Any], seed: int | None) -> Method:
+    if isinstance(method, Method):
+        if options or seed is not None:
+            given = ", ".join([*options, *(["seed"] if seed is not None else [])])
+            raise ValueError(f"{given}: give the options to the method object itself")
+        return method
+    # A seed is always accepted: methods that draw nothing have no use for it.
+    if seed is not None and "seed" in inspect.signature(find(method)).parameters:
+        options["seed"] = seed
+    return build(method, **options)
+
+
+def _processes() -> int:
+    """How many processes train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1

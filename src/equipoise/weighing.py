@@ -1,0 +1,200 @@
+"""From a method to the weights that are applied: prior, sum, reuse, absent tasks, failed solvers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Method
+from equipoise.monitor import Record
+from equipoise.routes.gramian import gramian as gramian_of
+from equipoise.routes.tasks import Step
+from equipoise.solvers import SolverError
+
+WeightSum = Literal["paper", "tasks", "one"]
+OnFailure = Literal["raise", "keep"]
+Prior: TypeAlias = "Mapping[str, float | Callable[[int], float]]"
+
+
+class Weighing:
+    """Applies a method step by step.
+
+    Args:
+        method: the method.
+        prior: preference for single tasks, multiplied on its weights.
+        weight_sum: scale of the weights.
+        update_every: new weights every so many steps.
+        on_failure: what a failed solver means.
+
+    Attributes:
+        step: number of the step.
+        last: the method's last weights, before prior and sum, ``Tensor[K]``; NaN for a task never seen.
+        frozen: whether the last weights are used whatever the step.
+        record: what happened in the last step.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        prior: Prior,
+        weight_sum: WeightSum,
+        update_every: int,
+        on_failure: OnFailure,
+    ) -> None:
+        self.method = method
+        self.prior = dict(prior)
+        self.weight_sum = weight_sum
+        self.update_every = update_every
+        self.on_failure = on_failure
+        self.tasks = 0
+        self.step = 0
+        self.last: Tensor | None = None
+        self.frozen = False
+        self.record = Record()
+
+    def known(self, step: Step) -> bool:
+        """Whether this step's weights need no task gradients."""
+        if isinstance(self.method, LossMethod):
+            return True
+        if isinstance(self.method, GramianMethod):
+            return not self.method.reads_gramian or self._kept(step) is not None
+        return False
+
+    def _kept(self, step: Step) -> Tensor | None:
+        """The last weights, if this step has to use them."""
+        if self.last is None or not (self.frozen or self.step % self.update_every):
+            return None
+        last = self.last if step.index is None else self.last[step.index]
+        return None if bool(last.isnan().any()) else last
+
+    def weights(self, step: Step) -> Tensor:
+        """The applied weights of a step whose weights need no task gradients."""
+        weights = self._kept(step)
+        if weights is None:
+            with self.only(step):
+                if isinstance(self.method, LossMethod):
+                    weights = self.method.weights(step.values).detach()
+                elif isinstance(self.method, GramianMethod):
+                    nothing = step.values.new_zeros(len(step.names), len(step.names))
+                    weights = self.method.weights(nothing, step.values)
+                else:
+                    raise TypeError(f"{self.method.card.id} has no weights")
+            self._keep(weights, step)
+        return self._applied(weights.to(step.values), step, None)
+
+    def solve(self, gramian: Tensor, step: Step) -> Tensor:
+        """The applied weights of a gradient method, given the Gramian."""
+        assert isinstance(self.method, GramianMethod)
+        self._refuse_nonfinite(gramian.diagonal(), step)
+        try:
+            with self.only(step):
+                weights = self.method.weights(gramian, step.values.double().cpu())
+            self._keep(weights, step)
+        except SolverError:
+            if self.on_failure == "raise" or self.last is None:
+                raise
+            weights = self.last if step.index is None else self.last[step.index]
+            self.record.solver_failures += 1
+        return self._applied(weights, step, gramian)
+
+    def combine(
+        self, parts: list[Tensor], step: Step, known: Tensor | None, features: list[Tensor]
+    ) -> list[Tensor]:
+        """Task gradients ``[K, ...]``, one tensor per feature, to one gradient each."""
+        if isinstance(self.method, JacobianMethod):
+            return self._entries(self.method, parts, step, features)
+        flat = [part.flatten(1) for part in parts]
+        applied = known if known is not None else self.solve(gramian_of(flat), step)
+        return [
+            (applied.to(rows) @ rows).view(part.shape[1:])
+            for rows, part in zip(flat, parts, strict=True)
+        ]
+
+    def _entries(
+        self, method: JacobianMethod, parts: list[Tensor], step: Step, features: list[Tensor]
+    ) -> list[Tensor]:
+        flat = [part.flatten(1) for part in parts]
+        gramian = gramian_of(flat)
+        self._refuse_nonfinite(gramian.diagonal(), step)
+        if self.prior:
+            column = self.priors(step).unsqueeze(1)
+            flat = [column.to(rows) * rows for rows in flat]
+        with self.only(step):
+            if features:
+                given = [rows.view(p.shape) for rows, p in zip(flat, parts, strict=True)]
+                combined = method.combine_features(given, features, step.values)
+                out = [c.flatten() for c in combined]
+            else:
+                rows = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+                whole = method.combine(rows, step.values)
+                out = list(torch.split(whole, [f.shape[1] for f in flat]))
+        self.record.step(step, None, gramian)
+        count = len(step.names)
+        # A direction without weights sums K gradients in the papers; "one" makes it their mean.
+        factor = 1.0 / count if self.weight_sum == "one" else 1.0
+        return [(o * factor).view(p.shape[1:]) for o, p in zip(out, parts, strict=True)]
+
+    def _refuse_nonfinite(self, squares: Tensor, step: Step) -> None:
+        finite = squares.isfinite().tolist()
+        if not all(finite):
+            bad = [repr(n) for n, ok in zip(step.names, finite, strict=True) if not ok]
+            raise ValueError(
+                f"the gradient of loss {', '.join(bad)} is not finite although the loss is; common causes "
+                "are sqrt or log at 0 and overflow in half precision"
+            )
+
+    def _keep(self, weights: Tensor, step: Step) -> None:
+        """Remembers the method's weights, before prior and sum, for steps that reuse them."""
+        weights = weights.detach()
+        if step.index is None:
+            self.last = weights
+            return
+        last = weights.new_full((self.tasks,), torch.nan)
+        if self.last is not None:
+            last.copy_(self.last)
+        last[step.index] = weights
+        self.last = last
+
+    def _applied(self, weights: Tensor, step: Step, gramian: Tensor | None) -> Tensor:
+        """The method's weights, times the prior, brought to the sum that was asked for."""
+        if self.prior:
+            weights = weights * self.priors(step).to(weights)
+        if self.weight_sum != "paper":
+            total = weights.sum()
+            if not bool(total > 0):
+                raise ValueError(
+                    f"the weights of '{self.method.card.id}' sum to {float(total):.3g} in this step, "
+                    f"which cannot be scaled to weight_sum='{self.weight_sum}'; use weight_sum='paper'"
+                )
+            weights = weights * ((len(step.names) if self.weight_sum == "tasks" else 1) / total)
+        self.record.step(step, weights, gramian)
+        return weights
+
+    def priors(self, step: Step) -> Tensor:
+        """The prior of every task present, ``Tensor[k]``."""
+        if not self.prior:
+            return torch.ones_like(step.values)
+        values = []
+        for name in step.names:
+            prior = self.prior.get(name, 1.0)
+            value = float(prior(step.number) if callable(prior) else prior)
+            if not value > 0:
+                raise ValueError(
+                    f"the prior of task '{name}' is {value}; it must be positive (leave the loss out to "
+                    "switch a task off)"
+                )
+            values.append(value)
+        return step.values.new_tensor(values)
+
+    @contextmanager
+    def only(self, step: Step) -> Iterator[None]:
+        """Lets the method see the tasks of this step only."""
+        if step.index is None:
+            yield
+        else:
+            with self.method.only(step.index, self.tasks):
+                yield

@@ -1,0 +1,194 @@
+"""Protocols: what is compared with what, as data, and the trials that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from equipoise.study.trial import SINGLE_TASK, Trial, with_options
+
+if TYPE_CHECKING:
+    from equipoise.study.spec import Spec
+
+# Away from the seeds of final trials, so that a final trial never repeats a run it was selected by.
+FIRST_TUNING_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of the comparison: a method with its options, or a single-task network.
+
+    Attributes:
+        label: how tables call it.
+        method: id of the method, or ``"stl"``.
+        options: fixed options.
+        search: options to try, each with its values.
+        learning_rates: to try; empty for those of the study.
+        task: of a single-task arm.
+        control: added by the protocol whether asked for or not.
+    """
+
+    label: str
+    method: str
+    options: Mapping[str, Any] = MappingProxyType({})
+    search: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    learning_rates: tuple[float, ...] = ()
+    task: str | None = None
+    control: bool = False
+
+    def key(self) -> str:
+        """Method and options: equal for arms that are the same thing under two labels."""
+        return f"{self.method} {with_options(self.options)} {with_options(self.search)} {self.task}"
+
+    def grid(self, spec: Spec) -> list[Candidate]:
+        """Every learning rate with every value of the searched options."""
+        rates = self.learning_rates or tuple(spec.learning_rates)
+        values = [[(name, value) for value in tried] for name, tried in self.search.items()]
+        return [
+            Candidate(rate, with_options({**self.options, **dict(chosen)}))
+            for rate in rates
+            for chosen in product(*values)
+        ]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of an arm's tuning grid."""
+
+    learning_rate: float
+    options: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to compare.
+
+    Attributes:
+        id: as a study names it.
+        question: what it answers.
+        source: where it is from.
+        controls: methods that are in every study of this protocol, next to the single-task networks.
+    """
+
+    id: str
+    question: str
+    source: str
+    controls: tuple[tuple[str, Mapping[str, Any]], ...]
+
+
+_RANDOM_WEIGHTING = (
+    "Lin et al., Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task "
+    "Learning, TMLR 2022, arXiv:2111.10603"
+)
+_DISTRIBUTIONS = ("normal", "uniform", "dirichlet", "bernoulli", "constrained_bernoulli")
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "litmus": Protocol(
+        "litmus",
+        "Does a method do better than equal weights, and better than random ones?",
+        _RANDOM_WEIGHTING,
+        (("ew", {}), ("rlw", {}), ("rgw", {})),
+    ),
+    "litmus_distributions": Protocol(
+        "litmus_distributions",
+        "As litmus, with every distribution of random weights.",
+        _RANDOM_WEIGHTING,
+        (
+            ("ew", {}),
+            *(("rlw", {"distribution": each}) for each in _DISTRIBUTIONS),
+            *(("rgw", {"distribution": each}) for each in _DISTRIBUTIONS),
+        ),
+    ),
+}
+
+
+def arms(spec: Spec, tasks: Iterable[str]) -> list[Arm]:
+    """All arms of a study: single-task networks, the controls of its protocol, its own methods.
+
+    Raises:
+        ValueError: two arms have the same label, or arms have tuning budgets of different size.
+    """
+    found = [Arm(f"single-task {task}", SINGLE_TASK, task=task, control=True) for task in tasks]
+    for method, options in PROTOCOLS[spec.protocol].controls:
+        found.append(Arm(_label(method, options), method, options, control=True))
+    known = {arm.key(): place for place, arm in enumerate(found)}
+    for wanted in spec.methods:
+        label = wanted.label or _label(wanted.id, wanted.options)
+        arm = Arm(
+            label, wanted.id, wanted.options, wanted.search, tuple(wanted.learning_rates or ())
+        )
+        place = known.get(arm.key())
+        if place is None:
+            known[arm.key()] = len(found)
+            found.append(arm)
+    _refuse_same_labels(found)
+    _refuse_unequal_budgets(spec, found)
+    return found
+
+
+def tuning(spec: Spec, arm: Arm) -> dict[Candidate, list[Trial]]:
+    """The tuning trials of an arm: each candidate with each tuning seed."""
+    seeds = [FIRST_TUNING_SEED + number for number in range(spec.tuning_seeds)]
+    return {
+        candidate: [_trial(spec, arm, candidate, "tune", seed) for seed in seeds]
+        for candidate in arm.grid(spec)
+    }
+
+
+def final(spec: Spec, arm: Arm, chosen: Candidate) -> list[Trial]:
+    """The final trials of an arm at the candidate that tuning chose, in the order of the seeds."""
+    return [_trial(spec, arm, chosen, "final", seed) for seed in spec.seeds]
+
+
+def _trial(spec: Spec, arm: Arm, candidate: Candidate, stage: Any, seed: int) -> Trial:
+    # A single-task network has no weights to balance: fields that do not touch it stay at their
+    # default, so that studies that differ there share its trials.
+    single = arm.method == SINGLE_TASK
+    return Trial(
+        problem=spec.problem,
+        problem_options=with_options(spec.problem_options),
+        method=arm.method,
+        method_options=candidate.options,
+        task=arm.task,
+        stage=stage,
+        seed=seed,
+        learning_rate=candidate.learning_rate,
+        weight_decay=spec.weight_decay,
+        optimizer=spec.optimizer,
+        schedule=spec.schedule,
+        epochs=spec.epochs,
+        batch_size=spec.batch_size,
+        route="auto" if single else spec.route,
+        weight_sum="paper" if single else spec.weight_sum,
+        device=spec.device,
+    )
+
+
+def _label(method: str, options: Mapping[str, Any]) -> str:
+    inside = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{method} ({inside})" if inside else method
+
+
+def _refuse_same_labels(found: Sequence[Arm]) -> None:
+    labels = [arm.label for arm in found]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ValueError(
+            f"two methods of the study are called {twice[0]!r}; give one of them another 'label'"
+        )
+
+
+def _refuse_unequal_budgets(spec: Spec, found: Sequence[Arm]) -> None:
+    sizes = {arm.label: len(arm.grid(spec)) for arm in found}
+    usual = len(spec.learning_rates)
+    odd = {label: size for label, size in sizes.items() if size != usual}
+    if odd and not spec.allow_unequal_budgets:
+        label, size = next(iter(odd.items()))
+        raise ValueError(
+            f"{label!r} would get {size} tuning trials and the others {usual}: give it "
+            f"'learning_rates' and 'search' with {usual} combinations, or set "
+            f"allow_unequal_budgets = true and the report will say so"
+        )

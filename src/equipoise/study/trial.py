@@ -1,0 +1,176 @@
+"""A trial: everything that decides one training run, as one frozen record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+Stage = Literal["tune", "final"]
+SINGLE_TASK = "stl"
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: keys sorted, no spaces, every float in its shortest form."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One training run. Two trials with equal fields are the same trial, on any machine.
+
+    Attributes:
+        problem: name of the problem, as :func:`equipoise.problems.problem` takes it.
+        problem_options: its options, as canonical JSON.
+        method: id of the method, or ``"stl"`` for a network that learns ``task`` alone.
+        method_options: its options, as canonical JSON.
+        task: the only task of a single-task trial; None for all tasks.
+        stage: a ``"tune"`` trial sees training and validation data; only a ``"final"`` one reads the
+            test split, once, after its last epoch.
+        seed: governs initial weights, order of the batches and the method's own draws.
+        learning_rate: at the start; ``schedule`` says what becomes of it.
+        weight_decay: of the network; balancing parameters are not decayed.
+        optimizer: ``"adamw"`` or ``"sgd"`` (momentum 0.9).
+        schedule: ``"cosine"`` (to zero) or ``"constant"``.
+        epochs: passes over the training data.
+        batch_size: examples in a step; a last incomplete batch is dropped.
+        route: where task gradients are taken, as in :class:`equipoise.Balancer`.
+        weight_sum: convention for the sum of the weights, as in :class:`equipoise.Balancer`.
+        device: where the trial computes.
+    """
+
+    problem: str
+    problem_options: str = "{}"
+    method: str
+    method_options: str = "{}"
+    task: str | None = None
+    stage: Stage
+    seed: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
+    epochs: int
+    batch_size: int
+    route: str = "auto"
+    weight_sum: str = "paper"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if (self.method == SINGLE_TASK) != (self.task is not None):
+            raise ValueError(
+                f"a trial of {self.method!r} has task {self.task!r}; 'stl' needs the one task it "
+                f"learns, every other method learns all tasks"
+            )
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of the canonical JSON of all fields."""
+        return hashlib.sha256(canonical(asdict(self)).encode()).hexdigest()
+
+    def options(self) -> dict[str, Any]:
+        """The method's options."""
+        return dict(json.loads(self.method_options))
+
+    def to_json(self) -> str:
+        """The record as canonical JSON."""
+        return canonical(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Trial:
+        """The record that :meth:`to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One measured number; epoch counts from 1. The metric ``"loss"`` is the raw, unweighted loss."""
+
+    epoch: int
+    split: str
+    task: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class WeightRow:
+    """The weights a task was given in an epoch: mean and standard deviation over the steps."""
+
+    epoch: int
+    task: str
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class GradientRow:
+    """Cosine between two task gradients of the trunk after an epoch; the norm where both are the same."""
+
+    epoch: int
+    task: str
+    other: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a trial spent.
+
+    Attributes:
+        steps: optimiser steps.
+        samples: training examples seen.
+        forwards: forward passes for training.
+        backwards: backward passes through the shared trunk, counted in whole trunks.
+        step_ms: median wall time of a step, in milliseconds.
+        seconds: wall time of the whole trial, evaluation included.
+    """
+
+    steps: int
+    samples: int
+    forwards: int
+    backwards: int
+    step_ms: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a trial found. A training run that left the finite numbers is a result too.
+
+    Attributes:
+        status: ``"done"`` or ``"diverged"``.
+        note: what diverged and where; empty otherwise.
+        initial: digest of the initial weights.
+        order: digest of the order of all training examples.
+        threads: torch threads it ran with.
+    """
+
+    status: Literal["done", "diverged"]
+    note: str
+    metrics: tuple[MetricRow, ...]
+    weights: tuple[WeightRow, ...]
+    gradients: tuple[GradientRow, ...]
+    cost: Cost
+    initial: str
+    order: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that gave no result: the error it ended with."""
+
+    error: str
+    attempts: int = 1
+
+
+Outcome = Result | Failure
+
+
+def with_options(options: Mapping[str, Any]) -> str:
+    """Options as a trial holds them."""
+    return canonical(dict(options))

@@ -75,16 +75,13 @@ class SharedParameters:
         return Found(shared, [[p for p in of_task if p not in self._seen] for of_task in own])
 
     def _below_features(self, losses: Sequence[Tensor], share: Share) -> Found:
-        common, own = reached(share.features)
-        shared = [*common, *(p for of_feature in own for p in of_feature)]
-        beside, heads = reached(losses, stop=share.node)
-        trunk = set(shared)
-        if beside or any(p in trunk for head in heads for p in head):
+        trunk, heads, past = _around(losses, share)
+        if past:
             raise ValueError(
                 "some losses reach shared parameters past the features given to share(); share everything "
                 "the heads read, or leave share() out so that all shared parameters are found"
             )
-        return Found(shared, heads)
+        return Found(trunk, heads)
 
     def warn_of_bypass(
         self, losses: Sequence[Tensor], names: tuple[str, ...], share: Share
@@ -93,16 +90,23 @@ class SharedParameters:
         if names in self._checked:
             return
         self._checked.add(names)
-        beside, heads = reached(losses, stop=share.node)
-        common, own = reached(share.features)
-        trunk = {*common, *(p for of_feature in own for p in of_feature)}
-        culprits = [
-            name for name, head in zip(names, heads, strict=True) if any(p in trunk for p in head)
-        ]
-        if beside or culprits:
-            who = f"loss {', '.join(map(repr, culprits))}" if culprits else "two losses or more"
+        _, heads, past = _around(losses, share)
+        if past:
+            who = [name for name, own in zip(names, heads, strict=True) if past.intersection(own)]
             warnings.warn(
-                f"{who} reach shared parameters past the features given to share(); that part of the "
-                "gradient is not balanced. Share everything the heads read, or use route='parameters'",
-                stacklevel=4,
+                f"losses ({', '.join(who or names)}) reach shared parameters past the features given to "
+                "share(); that part of the gradient is not balanced. Share everything the heads read, or "
+                "use route='parameters'",
+                stacklevel=5,
             )
+
+
+def _around(
+    losses: Sequence[Tensor], share: Share
+) -> tuple[list[Tensor], list[list[Tensor]], set[Tensor]]:
+    """What lies below the features, what each loss reaches past them, and what of that is shared."""
+    common, own = reached(share.features)
+    trunk = [*common, *(leaf for of_feature in own for leaf in of_feature)]
+    beside, heads = reached(losses, stop=share.node)
+    past = set(beside).union(*heads).intersection(trunk).union(beside)
+    return trunk, heads, {leaf for leaf in past if isinstance(leaf, nn.Parameter)}

@@ -1,0 +1,284 @@
+"""Whatever the route and the call, the same gradient: the method's, as a slow reference computes it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from networks import NETWORKS, TASKS, Network, build, plain_views
+from torch import Tensor, nn
+
+import equipoise
+from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Method
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+IDS = [card.id for card in equipoise.methods()]
+ROUTES = ("losses", "parameters", "features")
+
+
+def new_method(method_id: str) -> Method:
+    torch.manual_seed(11)
+    return equipoise.method(method_id)
+
+
+def options(method_id: str, route: str) -> str | None:
+    """Why the pair cannot be, or None."""
+    method = new_method(method_id)
+    if not isinstance(method, LossMethod | GramianMethod | JacobianMethod):
+        return "has an interface of its own"
+    if route == "losses" and not isinstance(method, LossMethod):
+        return "looks at task gradients"
+    return None
+
+
+def gradients(network: Network) -> dict[str, Tensor]:
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in network.named_parameters()
+    }
+
+
+def by_balancer(
+    name: str, dtype: torch.dtype, method_id: str, route: str, fast: bool
+) -> dict[str, Tensor]:
+    network = build(name, dtype)
+    balancer = equipoise.Balancer(
+        new_method(method_id), TASKS, route="auto" if route == "losses" else route
+    )
+    features = network.trunk(network.example)
+    views = balancer.share(features) if route == "features" else plain_views(features)
+    losses = network.losses(views)
+    if fast:
+        balancer.backward(losses)
+    else:
+        balancer(losses).backward()
+    return gradients(network)
+
+
+def by_reference(name: str, dtype: torch.dtype, method_id: str, route: str) -> dict[str, Tensor]:
+    """Task gradients one by one, the method's direction, and a plain chain rule."""
+    network = build(name, dtype)
+    method = new_method(method_id)
+    method.begin(len(TASKS))
+    features = network.trunk(network.example)
+    losses = network.losses(plain_views(features))
+    values = torch.stack([loss.detach() for loss in losses.values()])
+    base = [features] if route == "features" else list(network.trunk.parameters())
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, base, retain_graph=True)])
+        for loss in losses.values()
+    ]
+    jacobian = torch.stack(rows)
+    weights = torch.ones(len(TASKS), dtype=torch.float64)
+    if isinstance(method, JacobianMethod) and route == "features":
+        tall = jacobian.view(len(TASKS), *features.shape)
+        combined = method.combine_features([tall], [features.detach()], values)[0].flatten()
+    elif isinstance(method, JacobianMethod):
+        combined = method.combine(jacobian, values)
+    elif isinstance(method, GramianMethod):
+        wide = jacobian.double()
+        weights = method.weights(wide @ wide.T, values.double())
+        combined = (weights @ wide).to(dtype)
+    else:
+        assert isinstance(method, LossMethod)
+        weights = method.weights(values).detach().double()
+        combined = (weights @ jacobian.double()).to(dtype)
+    trunk = list(network.trunk.parameters())
+    if route == "features":
+        shared = torch.autograd.grad(features, trunk, combined.view_as(features), retain_graph=True)
+    else:
+        pieces = combined.split([p.numel() for p in trunk])
+        shared = [piece.view_as(p) for piece, p in zip(pieces, trunk, strict=True)]
+    out = {
+        f"trunk.{n}": g
+        for (n, _), g in zip(network.trunk.named_parameters(), shared, strict=True)
+    }
+    for k, (task, loss) in enumerate(losses.items()):
+        factor = weights[k] if method.card.heads == "weighted" else 1.0
+        head = list(network.heads[task].named_parameters())
+        for (n, _), g in zip(
+            head, torch.autograd.grad(loss, [p for _, p in head], retain_graph=True), strict=True
+        ):
+            out[f"heads.{task}.{n}"] = g * factor
+    return out
+
+
+def assert_close(got: dict[str, Tensor], want: dict[str, Tensor], tolerance: float) -> None:
+    """Relative to the largest entry of the trunk or of the head a tensor belongs to."""
+    assert set(got) == set(want)
+    for group in ("trunk", *(f"heads.{task}" for task in TASKS)):
+        names = [n for n in want if n.startswith(group + ".")]
+        scale = max(float(want[n].abs().max()) for n in names)
+        for n in names:
+            gap = float((got[n].double() - want[n].double()).abs().max())
+            assert gap <= tolerance * scale, f"{n}: {gap:.2e} of {scale:.2e}"
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["scalar", "backward"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("method_id", IDS)
+def test_every_call_leaves_the_gradient_of_the_reference(
+    method_id: str, route: str, name: str, dtype: torch.dtype, fast: bool
+) -> None:
+    reason = options(method_id, route)
+    if reason:
+        pytest.skip(f"{method_id} on the {route} route: {reason}")
+    got = by_balancer(name, dtype, method_id, route, fast)
+    assert_close(got, by_reference(name, dtype, method_id, route), TOLERANCE[dtype])
+
+
+def exact_through_share(method_id: str, fast: bool) -> dict[str, Tensor]:
+    network = build("mlp")
+    balancer = equipoise.Balancer(new_method(method_id), TASKS, route="parameters")
+    losses = network.losses(balancer.share(network.trunk(network.example)))
+    if fast:
+        balancer.backward(losses)
+    else:
+        balancer(losses).backward()
+    return gradients(network)
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["scalar", "backward"])
+@pytest.mark.parametrize("method_id", IDS)
+def test_exact_route_from_shared_features_is_the_exact_route(method_id: str, fast: bool) -> None:
+    if options(method_id, "parameters"):
+        pytest.skip("has an interface of its own")
+    want = by_reference("mlp", torch.float64, method_id, "parameters")
+    assert_close(exact_through_share(method_id, fast), want, 1e-10)
+
+
+class CountBackward(torch.autograd.Function):
+    runs = 0
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, g: Tensor) -> Tensor:
+        CountBackward.runs += 1
+        return g
+
+
+@pytest.mark.parametrize("method_id", IDS)
+def test_features_route_runs_the_trunk_backward_once(method_id: str) -> None:
+    if options(method_id, "features"):
+        pytest.skip("has an interface of its own")
+    network = build("mlp")
+    balancer = equipoise.Balancer(new_method(method_id), TASKS, route="features")
+    hooked = []
+    handle = network.trunk[0].register_full_backward_hook(lambda *_: hooked.append(1))
+    CountBackward.runs = 0
+    features = CountBackward.apply(network.trunk(network.example.requires_grad_()))
+    balancer(network.losses(balancer.share(features))).backward()
+    handle.remove()
+    assert (CountBackward.runs, len(hooked)) == (1, 1)
+
+
+@pytest.mark.parametrize("method_id", IDS)
+def test_a_scaled_loss_leaves_the_scaled_gradient(method_id: str) -> None:
+    """As a GradScaler, or a mean over accumulated batches, would scale it."""
+    if options(method_id, "features"):
+        pytest.skip("has an interface of its own")
+    for route in ("parameters", "features"):
+        want = by_reference("mlp", torch.float64, method_id, route)
+        network = build("mlp")
+        balancer = equipoise.Balancer(new_method(method_id), TASKS, route=route)
+        features = network.trunk(network.example)
+        views = balancer.share(features) if route == "features" else plain_views(features)
+        (balancer(network.losses(views)) * 1024.0).backward()
+        scaled = {name: g / 1024.0 for name, g in gradients(network).items()}
+        assert_close(scaled, want, 1e-9)
+
+
+def test_backward_frees_the_graph_and_the_scalar_keeps_it() -> None:
+    network = build("mlp")
+    balancer = equipoise.Balancer("mgda", TASKS)
+    features = network.trunk(network.example)
+    losses = network.losses(plain_views(features))
+    total = balancer(losses) + features.square().mean()
+    total.backward()
+    losses = network.losses(plain_views(network.trunk(network.example)))
+    balancer.backward(losses)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(losses["left"], list(network.trunk.parameters()))
+
+
+class Sentinel:
+    pass
+
+
+class Holding(torch.autograd.Function):
+    """Keeps an object as long as the graph lives."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Sentinel) -> Tensor:
+        ctx.kept = kept
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return g, None
+
+
+@pytest.mark.parametrize("route", ["parameters", "features"])
+@pytest.mark.parametrize("heads", ["weighted", "unweighted"])
+def test_no_graph_outlives_its_step(route: str, heads: str) -> None:
+    """A cycle that only the garbage collector breaks would keep every activation for many steps."""
+    network = build("mlp")
+    balancer = equipoise.Balancer("mgda", TASKS, route=route, heads=heads)
+    gc.collect()
+    gc.disable()
+    try:
+        sentinel = Sentinel()
+        alive = weakref.ref(sentinel)
+        features = Holding.apply(network.trunk(network.example), sentinel)
+        del sentinel
+        views = balancer.share(features) if route == "features" else plain_views(features)
+        balancer(network.losses(views)).backward()
+        del features, views
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_shared_parameters_can_be_named() -> None:
+    network = build("mlp")
+    last = network.trunk[2]
+    balancer = equipoise.Balancer("rgw", TASKS, shared=last, seed=3)
+    balancer(network.losses(plain_views(network.trunk(network.example)))).backward()
+    weights = list(balancer.weights.values())
+    losses = list(network.losses(plain_views(network.trunk(network.example))).values())
+    want = sum(
+        w * torch.autograd.grad(loss, last.weight, retain_graph=True)[0]
+        for w, loss in zip(weights, losses, strict=True)
+    )
+    plain = torch.autograd.grad(sum(losses), network.trunk[0].weight)[0]
+    torch.testing.assert_close(last.weight.grad, want)
+    torch.testing.assert_close(network.trunk[0].weight.grad, plain)
+
+
+def test_features_may_be_several_tensors() -> None:
+    torch.manual_seed(0)
+    low, high = nn.Linear(3, 4), nn.Linear(3, 5)
+    heads = {t: (nn.Linear(4, 1), nn.Linear(5, 1)) for t in ("a", "b")}
+    x = torch.randn(6, 3)
+    balancer = equipoise.Balancer("rgw", ["a", "b"], seed=0)
+    z = balancer.share({"low": low(x), "high": high(x)})
+    losses = {
+        t: (h[0](z[t]["low"]) + h[1](z[t]["high"])).square().mean() for t, h in heads.items()
+    }
+    balancer(losses).backward()
+    assert low.weight.grad is not None and high.weight.grad is not None
+    w = balancer.weights
+    both = {"low": low(x), "high": high(x)}
+    plain = sum(
+        w[t] * (h[0](both["low"]) + h[1](both["high"])).square().mean() for t, h in heads.items()
+    )
+    want = torch.autograd.grad(plain, [low.weight, high.weight])
+    torch.testing.assert_close([low.weight.grad, high.weight.grad], list(want))

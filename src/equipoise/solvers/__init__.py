@@ -1,5 +1,16 @@
 """The small optimisation problems that methods share: K x K, exact, batched, torch only."""
 
 from equipoise.solvers.base import Solution, SolverError
+from equipoise.solvers.cagrad_dual import cagrad_dual
+from equipoise.solvers.min_norm import min_norm
+from equipoise.solvers.nonnegative_qp import nonnegative_qp
+from equipoise.solvers.simplex import project_simplex
 
-__all__ = ["Solution", "SolverError"]
+__all__ = [
+    "Solution",
+    "SolverError",
+    "cagrad_dual",
+    "min_norm",
+    "nonnegative_qp",
+    "project_simplex",
+]

@@ -1,0 +1,197 @@
+"""CAGrad's dual: the best worst-case improvement within a ball around the mean gradient."""
+
+from __future__ import annotations
+
+from math import inf, sqrt
+
+import torch
+from torch import Tensor
+
+from equipoise.solvers.active_set import SIGN, dot, factor, solve, violation
+from equipoise.solvers.base import Solution
+from equipoise.solvers.min_norm import shortest
+from equipoise.solvers.nonnegative_qp import RIDGE, ROUNDS, scaled_qp, violations
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
+
+
+def cagrad_dual(gramian: Tensor, c: float) -> Solution:
+    r"""What CAGrad adds to the mean of the task gradients.
+
+    The primal problem, with :math:`g_0` the mean, is
+    :math:`\max_d \min_k \langle g_k, d\rangle` subject to :math:`\|d - g_0\| \le c \|g_0\|`. Its
+    solution is :math:`d = g_0 + J^\top x`, where x >= 0 and, for some level t,
+
+    .. math:: G x + b - t 1 \ge 0, \quad x^\top (G x + b - t 1) = 0, \quad x^\top G x = c^2 \|g_0\|^2,
+              \quad b = J g_0 ;
+
+    the dual's simplex weights are :math:`x / \sum_k x_k`. On a given set of rows in use, x is linear in
+    t and t the root of a quadratic equation, so the set is found by block pivoting and the answer is
+    exact up to rounding. Where that fails (dependent rows), t is bracketed through min-norm points.
+
+    Where x = 0 is the only answer (``c = 0``, or the gradients' mean is 0) that is returned. Where the
+    origin lies in the hull of the gradients and no d in the ball improves the worst task, while some d
+    keeps it from getting worse, the nearest such d to :math:`g_0` is taken.
+
+    Args:
+        gramian: ``Tensor[..., K, K]``, positive semidefinite.
+        c: radius of the ball, relative to the mean gradient; not negative.
+
+    Returns:
+        x of shape ``[..., K]`` and residual ``[...]``.
+
+    References:
+        Liu et al., *Conflict-Averse Gradient Descent for Multi-task Learning*, NeurIPS 2021,
+        arXiv:2110.14048.
+    """
+    if single(gramian):
+        answer, violated = _one(gramian.tolist(), c)
+        return Solution(gramian.new_tensor(answer), gramian.new_tensor(violated))
+    exact = gramian.double()
+    shape = exact.shape[:-1]
+    x, residual = _many(exact.reshape(-1, *exact.shape[-2:]), c)
+    return Solution(x.view(shape).to(gramian.dtype), residual.view(shape[:-1]).to(gramian.dtype))
+
+
+def _one(gramian: Rows, c: float) -> tuple[list[float], float]:
+    rows, inverse = cosine_rows(gramian)
+    mean = [sum(row) / len(row) for row in gramian]
+    radius = c * sqrt(max(sum(mean) / len(mean), 0.0))
+    longest = max(inverse)
+    if radius == 0 or 0.0 in inverse:
+        return ([0.0] * len(mean), 0.0) if radius == 0 else _bracket(gramian, rows, inverse, c)
+    relative = [a / longest for a in inverse]
+    slopes = [m * a / radius for m, a in zip(mean, inverse, strict=True)]
+    used = [mean.index(min(mean))]
+    for _ in range(2 * len(mean) + 4):
+        found = _on(rows, slopes, relative, used)
+        if found is None:
+            break
+        z, level = found
+        size = SIGN * (max(map(abs, slopes)) + abs(level) + max(map(abs, z)))
+        wrong = [
+            i
+            for i, row in enumerate(rows)
+            if (z[i] < 0 if i in used else dot(row, z) + slopes[i] - level * relative[i] < -size)
+        ]
+        if not wrong:
+            residual = _violation(rows, slopes, relative, level, z)
+            if residual > 1e-9:
+                break
+            return [v * a * radius for v, a in zip(z, inverse, strict=True)], residual
+        used = sorted(set(used).symmetric_difference(wrong))
+    return _bracket(gramian, rows, inverse, c)
+
+
+def _on(
+    rows: Rows, slopes: list[float], relative: list[float], used: list[int]
+) -> tuple[list[float], float] | None:
+    """The answer and the level on given rows in use, in units of the ball's radius."""
+    lower = factor(rows, used) if used else None
+    if lower is None:
+        return None
+    b = [slopes[i] for i in used]
+    r = [relative[i] for i in used]
+    p, v = solve(lower, b), solve(lower, r)
+    a, half = dot(r, v), dot(p, r)
+    # Where no level gives the radius, the nearest one still tells which rows should change sides.
+    level = (half + sqrt(max(half * half - a * (dot(p, b) - 1), 0.0))) / a
+    z = [0.0] * len(rows)
+    for i, pi, vi in zip(used, p, v, strict=True):
+        z[i] = level * vi - pi
+    return z, level
+
+
+def _violation(
+    rows: Rows, slopes: list[float], relative: list[float], level: float, z: list[float]
+) -> float:
+    linear = [b - level * r for b, r in zip(slopes, relative, strict=True)]
+    length = sum([value * dot(row, z) for value, row in zip(z, rows, strict=True)])
+    return max(violation(rows, linear, z), abs(length - 1))
+
+
+def _bracket(
+    gramian: Rows, rows: Rows, inverse: list[float], c: float
+) -> tuple[list[float], float]:
+    r"""Finds the shift s for which the min-norm point of the hull of :math:`g_k + s g_0` is d s."""
+    count = len(rows)
+    mean = [sum(row) / count for row in gramian]
+    square = max(sum(mean) / count, 0.0)
+    radius = c * sqrt(square)
+    longest = max(inverse)
+    weights, _ = shortest(gramian)
+    shortest_square = dot(weights, [dot(row, weights) for row in gramian])
+    if 0.0 in inverse or shortest_square * longest * longest < 1e-15:
+        x, residual = scaled_qp(rows, inverse, mean)
+        if dot(x, [dot(row, x) for row in gramian]) <= radius * radius * (1 + 1e-12):
+            return x, residual
+    relative = [a / longest for a in inverse]
+    slopes = [m * a / radius for m, a in zip(mean, inverse, strict=True)]
+    low, high = 0.0, 2 * sqrt(max(row[i] for i, row in enumerate(gramian))) / radius
+    best: tuple[float, list[float]] = (inf, [0.0] * count)
+    for _ in range(200):
+        shift = sqrt(low * high) if low > 0 else high / 16
+        moved = [
+            [g + shift * (m + n) + shift * shift * square for g, n in zip(row, mean, strict=True)]
+            for row, m in zip(gramian, mean, strict=True)
+        ]
+        weights, _ = shortest(moved)
+        found = _on(rows, slopes, relative, [i for i, w in enumerate(weights) if w > 0])
+        if found is not None and min(found[0]) >= 0:
+            z, level = found
+            residual = _violation(rows, slopes, relative, level, z)
+            if residual < 1e-10:
+                return [v * a * radius for v, a in zip(z, inverse, strict=True)], residual
+        length = sqrt(max(dot(weights, [dot(row, weights) for row in gramian]), 0.0))
+        gap = abs(length / (shift * radius) - 1)
+        best = min(best, (gap, [w / shift for w in weights]))
+        if length > shift * radius:
+            low = shift
+        else:
+            high = shift
+        if high < low * (1 + 1e-15):
+            break
+    return best[1], best[0]
+
+
+def _many(gramian: Tensor, c: float) -> tuple[Tensor, Tensor]:
+    matrix, inverse = cosines(gramian)
+    mean = gramian.mean(-1)
+    radius = c * mean.mean(-1, keepdim=True).clamp_min(0.0).sqrt()
+    still = radius == 0
+    longest = inverse.amax(-1, keepdim=True)
+    relative = inverse / longest
+    slopes = (mean * inverse / radius).masked_fill(still, 0.0)
+    unit = torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)
+    regular = matrix + RIDGE * unit
+    used = mean == mean.amin(-1, keepdim=True)
+    z, level = torch.zeros_like(mean), torch.zeros_like(radius)
+    for _ in range(ROUNDS):
+        system = torch.where(used.unsqueeze(-1) & used.unsqueeze(-2), regular, unit)
+        sides = torch.stack((slopes, relative), -1) * used.unsqueeze(-1)
+        p, v = torch.linalg.solve_ex(system, sides)[0].unbind(-1)
+        a, half = (relative * v).sum(-1, keepdim=True), (relative * p).sum(-1, keepdim=True)
+        rest = (slopes * p).sum(-1, keepdim=True) - 1
+        level = (half + (half * half - a * rest).clamp_min(0.0).sqrt()) / a
+        z = level * v - p
+        y = (matrix @ z.unsqueeze(-1)).squeeze(-1) + slopes - level * relative
+        size = SIGN * (
+            slopes.abs().amax(-1, keepdim=True) + level.abs() + z.abs().amax(-1, keepdim=True)
+        )
+        wrong = torch.where(used, z < 0, y < -size) & ~still
+        if not bool(wrong.any()):
+            break
+        used = used ^ wrong
+        # Without a row in use there is no level: start again from the worst task.
+        used = torch.where(used.any(-1, keepdim=True), used, mean == mean.amin(-1, keepdim=True))
+    z = z.clamp_min(0.0)
+    length = (z * (matrix @ z.unsqueeze(-1)).squeeze(-1)).sum(-1)
+    residual = torch.maximum(violations(matrix, slopes - level * relative, z), (length - 1).abs())
+    residual = residual.masked_fill(still.squeeze(-1), 0.0)
+    x = (z * inverse * radius).masked_fill(still, 0.0)
+    # Signs that still change, dependent rows and zero gradients are left to the careful way.
+    for i in (~(residual <= 1e-11)).nonzero().flatten().tolist():
+        answer, reached = _one(gramian[i].tolist(), c)
+        if not reached >= float(residual[i]):
+            x[i] = x.new_tensor(answer)
+            residual[i] = reached
+    return x, residual

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from networks import NETWORKS, TASKS, Network, build, plain_views
 from torch import Tensor, nn
 
 import equipoise
 from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Method
+from networks import NETWORKS, TASKS, Network, build, plain_views
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 IDS = [card.id for card in equipoise.methods()]
@@ -93,8 +93,7 @@ def by_reference(name: str, dtype: torch.dtype, method_id: str, route: str) -> d
         pieces = combined.split([p.numel() for p in trunk])
         shared = [piece.view_as(p) for piece, p in zip(pieces, trunk, strict=True)]
     out = {
-        f"trunk.{n}": g
-        for (n, _), g in zip(network.trunk.named_parameters(), shared, strict=True)
+        f"trunk.{n}": g for (n, _), g in zip(network.trunk.named_parameters(), shared, strict=True)
     }
     for k, (task, loss) in enumerate(losses.items()):
         factor = weights[k] if method.card.heads == "weighted" else 1.0
@@ -270,9 +269,7 @@ def test_features_may_be_several_tensors() -> None:
     x = torch.randn(6, 3)
     balancer = equipoise.Balancer("rgw", ["a", "b"], seed=0)
     z = balancer.share({"low": low(x), "high": high(x)})
-    losses = {
-        t: (h[0](z[t]["low"]) + h[1](z[t]["high"])).square().mean() for t, h in heads.items()
-    }
+    losses = {t: (h[0](z[t]["low"]) + h[1](z[t]["high"])).square().mean() for t, h in heads.items()}
     balancer(losses).backward()
     assert low.weight.grad is not None and high.weight.grad is not None
     w = balancer.weights

@@ -7,14 +7,24 @@ import inspect
 from typing import Any
 
 from equipoise.methods.base import Card, Method
+from equipoise.methods.cagrad import CAGrad
+from equipoise.methods.cosmos import COSMOS
 from equipoise.methods.dwa import DWA
 from equipoise.methods.ew import EW
+from equipoise.methods.famo import FAMO
 from equipoise.methods.gls import GLS
+from equipoise.methods.graddrop import GradDrop
 from equipoise.methods.imtl_l import IMTLL
 from equipoise.methods.mean import Mean
+from equipoise.methods.mgda import MGDA
+from equipoise.methods.pbi import PBI
+from equipoise.methods.pcgrad import PCGrad
 from equipoise.methods.rgw import RGW
 from equipoise.methods.rlw import RLW
 from equipoise.methods.scalarization import Scalarization
+from equipoise.methods.si import SI
+from equipoise.methods.stch import STCH
+from equipoise.methods.tchebycheff import Tchebycheff
 from equipoise.methods.uw import UW
 from equipoise.methods.uw_o import UWO
 from equipoise.methods.uw_so import UWSO
@@ -31,9 +41,19 @@ METHODS: tuple[type[Method], ...] = (
     DWA,
     GLS,
     IMTLL,
+    SI,
+    FAMO,
+    STCH,
+    Tchebycheff,
+    COSMOS,
+    PBI,
     # gramian
     RGW,
+    MGDA,
+    PCGrad,
+    CAGrad,
     # jacobian
+    GradDrop,
 )
 
 BY_ID: dict[str, type[Method]] = {cls.card.id: cls for cls in METHODS}

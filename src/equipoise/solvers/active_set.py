@@ -17,7 +17,7 @@ SIGN = 1e-13
 
 def dot(a: list[float], b: list[float]) -> float:
     """Inner product."""
-    return sum(map(mul, a, b))
+    return sum(map(mul, a, b), 0.0)
 
 
 def factor(matrix: Rows, chosen: list[int]) -> Rows | None:
@@ -50,8 +50,10 @@ def solve(lower: Rows, right: list[float]) -> list[float]:
 
 
 def violation(matrix: Rows, linear: list[float], x: list[float]) -> float:
-    """Largest violation of ``x >= 0``, ``y = matrix x + linear >= 0``, ``x y = 0``, each row relative
-    to the sizes of the terms that cancel in it."""
+    """Largest violation of ``x >= 0``, ``y = matrix x + linear >= 0`` and ``x y = 0``.
+
+    Each row counts relative to the sizes of the terms that cancel in it.
+    """
     worst = 0.0
     for row, q, value in zip(matrix, linear, x, strict=True):
         y = dot(row, x) + q

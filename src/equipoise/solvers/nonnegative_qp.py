@@ -38,8 +38,8 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor) -> Solution:
         Least Squares Problems*, 1974.
     """
     if single(gramian) and linear.ndim == 2:
-        rows, inverse = cosine_rows(gramian.tolist())
-        answers = [scaled_qp(rows, inverse, right) for right in linear.tolist()]
+        rows, lengths = cosine_rows(gramian.tolist())
+        answers = [scaled_qp(rows, lengths, right) for right in linear.tolist()]
         return Solution(
             linear.new_tensor([x for x, _ in answers]), linear.new_tensor([r for _, r in answers])
         )

@@ -1,0 +1,85 @@
+"""MGDA: the shortest convex combination of the task gradients."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from equipoise.methods.base import Card, GramianMethod
+from equipoise.methods.options import check_positive
+from equipoise.solvers import min_norm
+
+Normalization = Literal["none", "l2", "loss", "loss_plus"]
+
+
+class MGDA(GramianMethod):
+    r"""The multiple-gradient descent algorithm: the min-norm point of the gradients' convex hull.
+
+    .. math:: w = \operatorname{argmin}_{w \ge 0,\ \sum_k w_k = 1}
+              \Big\| \sum_k w_k \frac{g_k}{n_k} \Big\|^2
+
+    with :math:`n_k` = 1 (``"none"``), :math:`\|g_k\|` (``"l2"``), :math:`L_k` (``"loss"``) or
+    :math:`L_k \|g_k\|` (``"loss_plus"``). The weights are applied to the gradients as they are. A zero
+    gradient counts as normalised; it takes all the weight, shared with other zero gradients: the point
+    is Pareto-stationary, and the update 0.
+
+    Args:
+        normalization: what the gradients are divided by before the weights are found.
+
+    Raises:
+        ValueError: no such normalisation; a loss that is not positive where losses divide.
+
+    References:
+        Desideri, *Multiple-gradient descent algorithm (MGDA) for multiobjective optimization*, Comptes
+        Rendus Mathematique 2012; Sener and Koltun, *Multi-Task Learning as Multi-Objective
+        Optimization*, NeurIPS 2018, arXiv:1810.04650.
+    """
+
+    card = Card(
+        id="mgda",
+        name="MGDA",
+        title="Multi-Task Learning as Multi-Objective Optimization",
+        authors="Sener, Koltun",
+        venue="NeurIPS",
+        year=2018,
+        arxiv="1810.04650",
+        equation=r"w = \operatorname{argmin}_{w \in \Delta} w^\top G w",
+        heads="unweighted",
+        weight_sum="1",
+        degree=0.0,
+        unit_free=False,
+        guarantee="no task gets worse: <g_k, d> >= |d|^2; d = 0 only where Pareto-stationary",
+        defaults="No normalisation, as in the paper; public code often uses 'loss_plus'.",
+        deviations=(
+            "The official code and LibMTL clamp two-task weights to [0.001, 0.999] and stop early; "
+            "LibMTL applies the weights to the normalised gradients; TorchJD's Frank-Wolfe stops "
+            "after 100 steps; nash-mtl multiplies by K. Here the minimum is exact."
+        ),
+        libmtl="MGDA",
+        torchjd="MGDA",
+    )
+
+    def __init__(self, normalization: Normalization = "none") -> None:
+        super().__init__()
+        if normalization not in get_args(Normalization):
+            raise ValueError(
+                f"option 'normalization' is one of {', '.join(get_args(Normalization))}; "
+                f"got '{normalization}'"
+            )
+        self.normalization: Normalization = normalization
+
+    def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`GramianMethod.weights`."""
+        scaled = gramian
+        if self.normalization in ("l2", "loss_plus"):
+            norms = gramian.diagonal(dim1=-2, dim2=-1).sqrt()
+            scaled = _divided(scaled, norms.masked_fill(norms == 0, 1.0))
+        if self.normalization in ("loss", "loss_plus"):
+            check_positive(self, losses)
+            scaled = _divided(scaled, losses.to(gramian))
+        return min_norm(scaled).accept(gramian, "mgda")
+
+
+def _divided(gramian: Tensor, by: Tensor) -> Tensor:
+    return gramian / by.unsqueeze(-1) / by.unsqueeze(-2)

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
-from golden_adapter import Adapter, Case, Comparison, Inputs, Options, tensor
+from golden_adapter import Adapter, Case, Comparison, Inputs, Options, by_kind, tensor
 from torch import Tensor, nn
 
 import equipoise
 from equipoise.methods.base import LossMethod
+from equipoise.methods.famo import FAMO
 from equipoise.methods.random_weights import RandomWeights
+from equipoise.methods.stch import STCH
 
 
 def build(name: str, **options: Any) -> LossMethod:
@@ -129,6 +131,47 @@ def dwa(case: Case, inputs: Inputs) -> Iterator[Comparison]:
         method.end_epoch()
 
 
+def famo(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """Steps with the losses before and after the update of the network."""
+    hyper = case["hyper"]
+    options = {name: hyper[name] for name in ("gamma", "min_losses", "eps")}
+    method = cast(FAMO, build("famo", lr=hyper["w_lr"], **options))
+    for t, given, want in steps(case, inputs):
+        losses = tensor(given["losses"])
+        logits = method.recall("logits", torch.zeros_like(losses))
+        yield Comparison(f"steps[{t}].logits_before", logits, want["logits_before"])
+        yield Comparison(f"steps[{t}].task_weights", logits.softmax(-1), want["task_weights"])
+        yield Comparison(f"steps[{t}].weights", method.weights(losses), want["weights"])
+        method.after_step(tensor(given["losses_after"]))
+        yield Comparison(f"steps[{t}].logits_after", method.logits, want["logits_after"])
+
+
+def stch_by_epoch(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """The multi-task form; the file numbers the epoch of each step."""
+    hyper = case["hyper"]
+    method = cast(STCH, build("stch", mu=hyper["mu"], warmup_epoch=hyper["warmup_epoch"]))
+    epoch = 0
+    for t, given, want in steps(case, inputs):
+        for _ in range(epoch, given["epoch"]):
+            method.end_epoch()
+        epoch = given["epoch"]
+        weights = method.weights(tensor(given["losses"]))
+        yield Comparison(f"steps[{t}].weights", weights, want["weights"])
+    yield Comparison("nadir", method.total / method.count, hyper["nadir"])
+
+
+def stch(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """The smooth maximum is no weighted sum of the losses: its weights say it all."""
+    generic = one_shot(
+        lambda hyper: {"form": "generic", **{name: hyper[name] for name in STCH_OPTIONS}},
+        value=False,
+    )
+    yield from by_kind(loss=generic, loss_sequence=stch_by_epoch)(case, inputs)
+
+
+STCH_OPTIONS = ("mu", "preference", "reference")
+
+
 def _same(*names: str) -> Options:
     return lambda hyper: {name: hyper[name] for name in names if name in hyper}
 
@@ -142,4 +185,10 @@ ADAPTERS: dict[str, Adapter] = {
     "gls": one_shot(_same()),
     "imtl_l": learned(_same("init")),
     "dwa": dwa,
+    "famo": famo,
+    "stch": stch,
+    "cosmos": one_shot(
+        lambda hyper: {"strength": hyper["lambda"], "preference": hyper["preference"]}, value=False
+    ),
+    "pbi": one_shot(_same("theta", "preference", "reference"), value=False),
 }

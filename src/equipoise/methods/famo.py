@@ -1,0 +1,130 @@
+"""FAMO: fast adaptive multitask optimization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from equipoise.methods.base import Card, LossMethod
+from equipoise.methods.options import PerTask, not_negative, positive
+
+BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8
+
+
+class FAMO(LossMethod):
+    r"""Decreases all log losses at about the same rate, from the losses alone.
+
+    .. math::
+        w_k = \frac{z_k / D_k}{\sum_j z_j / D_j}, \quad z = \operatorname{softmax}(\xi), \quad
+        D_k = L_k - b_k + \epsilon
+
+    After the optimiser step the same batch is evaluated again, and one Adam step moves the logits
+    :math:`\xi` along the gradient :math:`z_k (\delta_k - \sum_j z_j \delta_j) + \gamma \xi_k` with
+    :math:`\delta_k = \log D_k^\text{before} - \log D_k^\text{after}`. Without :meth:`after_step`
+    the logits stay where they are.
+
+    Args:
+        lr: learning rate of the logits.
+        gamma: :math:`\gamma`, weight decay of the logits.
+        min_losses: :math:`b`, lower bounds of the losses, one number or one a task.
+        eps: :math:`\epsilon`.
+
+    Raises:
+        ValueError: a loss is below its lower bound, or an option is out of its range.
+
+    References:
+        Liu et al., *FAMO: Fast Adaptive Multitask Optimization*, NeurIPS 2023, arXiv:2306.03792.
+    """
+
+    state: ClassVar[Mapping[str, tuple[int, ...]]] = {
+        "logits": (-1,),
+        "first_moment": (-1,),
+        "second_moment": (-1,),
+        "updates": (-1,),
+        "before": (-1,),
+    }
+    logits: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
+    updates: Tensor
+    before: Tensor
+
+    card = Card(
+        id="famo",
+        name="FAMO",
+        title="FAMO: Fast Adaptive Multitask Optimization",
+        authors="Liu, Feng, Stone, Liu",
+        venue="NeurIPS",
+        year=2023,
+        arxiv="2306.03792",
+        equation=r"w_k \propto \operatorname{softmax}(\xi)_k / (L_k - b_k)",
+        heads="weighted",
+        weight_sum="1",
+        degree=0.0,
+        unit_free=True,
+        defaults="lr 0.025 and gamma 0.001, as in the paper; lower bounds 0.",
+        deviations=(
+            "The official repository holds four defaults of gamma (1e-5 to 1e-2), and its "
+            "stand-alone file clips the shared gradient to norm 1. LibMTL's second evaluation "
+            "enters the logged losses and the BatchNorm statistics."
+        ),
+        libmtl="FAMO",
+        torchjd="FAMO",
+    )
+
+    def __init__(
+        self,
+        lr: float = 0.025,
+        gamma: float = 1e-3,
+        min_losses: float | Sequence[float] = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        self.lr = positive("lr", lr)
+        self.gamma = not_negative("gamma", gamma)
+        self.min_losses = PerTask("min_losses", min_losses)
+        self.eps = not_negative("eps", eps)
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """See :meth:`LossMethod.weights`."""
+        gaps = self._gaps(losses)
+        self.before = gaps.log()
+        logits = self.recall("logits", torch.zeros_like(gaps))
+        # Softmax of xi - log D: the weights without the division that overflows for tiny losses.
+        return (logits - self.before).softmax(-1)
+
+    def after_step(self, losses: Tensor) -> None:
+        """One Adam step of the logits; see :meth:`Method.after_step`.
+
+        Raises:
+            RuntimeError: no step came before.
+        """
+        if getattr(self, "before", None) is None:
+            raise RuntimeError(
+                "famo: after_step() compares the losses before and after an optimiser step; take a "
+                "training step first"
+            )
+        delta = self.before - self._gaps(losses).log()
+        zero = torch.zeros_like(delta)
+        logits = self.recall("logits", zero)
+        z = logits.softmax(-1)
+        gradient = z * (delta - (z * delta).sum(-1, keepdim=True)) + self.gamma * logits
+        self.updates = self.recall("updates", zero) + 1
+        self.first_moment = torch.lerp(gradient, self.recall("first_moment", zero), BETA1)
+        self.second_moment = torch.lerp(gradient**2, self.recall("second_moment", zero), BETA2)
+        first = self.first_moment / (1 - BETA1**self.updates)
+        second = self.second_moment / (1 - BETA2**self.updates)
+        self.logits = logits - self.lr * first / (second.sqrt() + ADAM_EPS)
+
+    def _gaps(self, losses: Tensor) -> Tensor:
+        gaps = losses.detach() - self.min_losses.of(self, losses) + self.eps
+        if not bool((gaps > 0).all()):
+            raise ValueError(
+                f"famo needs every loss above its lower bound, got {losses.detach().tolist()} with "
+                f"bounds {self.min_losses.exact.tolist()}; set min_losses to values the losses "
+                "never go below"
+            )
+        return gaps

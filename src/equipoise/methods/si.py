@@ -1,0 +1,45 @@
+"""SI: scale-invariant sum of log losses."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from equipoise.methods.base import Card, LossMethod
+from equipoise.methods.options import check_positive
+
+
+class SI(LossMethod):
+    r"""The gradient of the sum of the logarithms of the losses.
+
+    .. math:: w_k = \frac{\partial}{\partial L_k} \sum_j \log L_j = 1 / L_k
+
+    Raises:
+        ValueError: a loss is not positive.
+
+    References:
+        Navon et al., *Multi-Task Learning as a Bargaining Game*, ICML 2022, arXiv:2202.01017, where
+        it is a baseline.
+    """
+
+    positive_losses = True
+
+    card = Card(
+        id="si",
+        name="SI",
+        title="Multi-Task Learning as a Bargaining Game",
+        authors="Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya",
+        venue="ICML",
+        year=2022,
+        arxiv="2202.01017",
+        equation=r"w_k = 1 / L_k",
+        heads="weighted",
+        weight_sum="free",
+        degree=-1.0,
+        unit_free=True,
+        deviations="The weighted loss here has the value K, not the sum of the logarithms.",
+    )
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """See :meth:`LossMethod.weights`."""
+        check_positive(self, losses)
+        return 1 / losses.detach()

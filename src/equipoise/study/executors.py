@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
+from equipoise.problems import PROBLEMS
 from equipoise.study.trial import Failure, Outcome, Result, Trial
 
 Run = Callable[[Trial], Result]
@@ -95,8 +96,10 @@ class Local:
         usual = "forkserver" if on_cpu and sys.platform.startswith("linux") else "spawn"
         context = multiprocessing.get_context(self.start or usual)
         if context.get_start_method() == "forkserver":
-            problems = [f"equipoise.problems.{p}" for p in sorted({t.problem for t in trials})]
-            context.set_forkserver_preload(["torch", "equipoise.study.train", *problems])
+            # Optimisers import torch._dynamo when they are built, which takes longer than a short trial.
+            modules = ["torch", "torch._dynamo", "equipoise.study.train"]
+            problems = {PROBLEMS.get(trial.problem, "").partition(":")[0] for trial in trials}
+            context.set_forkserver_preload(modules + sorted(problems - {""}))
         return context
 
 

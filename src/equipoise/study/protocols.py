@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from equipoise.study.trial import SINGLE_TASK, Trial, with_options
@@ -33,8 +32,8 @@ class Arm:
 
     label: str
     method: str
-    options: Mapping[str, Any] = MappingProxyType({})
-    search: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    options: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     learning_rates: tuple[float, ...] = ()
     task: str | None = None
     control: bool = False

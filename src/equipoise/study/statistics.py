@@ -72,7 +72,8 @@ def delta_m(changes: Array, task_of: NDArray[np.int64]) -> Array:
         ``[...]``.
     """
     tasks = np.unique(task_of)
-    return np.mean([changes[..., task_of == task].mean(-1) for task in tasks], axis=0)
+    means = [changes[..., task_of == task].mean(-1) for task in tasks]
+    return np.asarray(np.mean(means, axis=0))
 
 
 def delta_m_flat(changes: Array) -> Array:

@@ -61,7 +61,7 @@ class _Run:
         torch.manual_seed(trial.seed)
         self.model = self.problem.model(names).to(trial.device)
         self.initial = _digest(self.model.state_dict().values())
-        self.balancer = _balancer(trial, names)
+        self.balancer = balancer(trial, names)
         groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
         if self.balancer is not None:
             groups += self.balancer.param_groups()
@@ -199,7 +199,12 @@ class _Run:
         self.passes += 1
 
 
-def _balancer(trial: Trial, names: list[str]) -> equipoise.Balancer | None:
+def balancer(trial: Trial, names: list[str]) -> equipoise.Balancer | None:
+    """The balancer of a trial over these tasks; None for a single-task trial.
+
+    Raises:
+        ValueError: no such method or option, or the method does not go with the route.
+    """
     if trial.method == SINGLE_TASK:
         return None
     route: Any = trial.route
@@ -242,7 +247,7 @@ def _watch(model: nn.Module, count: Callable[[Tensor], None]) -> Any:
     """Calls ``count`` for each gradient at the bottom of the trunk: it went through the whole of it."""
     trunk = getattr(model, "trunk", model)
     bottom = next(parameter for parameter in trunk.parameters() if parameter.requires_grad)
-    return bottom.register_hook(count)  # type: ignore[no-untyped-call]
+    return bottom.register_hook(count)
 
 
 def _digest(tensors: Any) -> str:

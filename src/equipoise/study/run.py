@@ -1,0 +1,143 @@
+"""Runs a study: what is missing of its tuning, the choice, what is missing of its final trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import equipoise
+from equipoise.problems import Problem, fingerprint, problem
+from equipoise.study import protocols
+from equipoise.study.environment import environment
+from equipoise.study.executors import Executor
+from equipoise.study.lock import only_driver
+from equipoise.study.protocols import Arm
+from equipoise.study.selection import Choice, Measurements, choose, describe
+from equipoise.study.spec import Spec, parse
+from equipoise.study.store import Store
+from equipoise.study.train import balancer
+from equipoise.study.trial import Outcome, Trial
+
+
+class Listener(Protocol):
+    """Is told what happens."""
+
+    def stage(self, name: str, total: int, kept: int) -> None:
+        """A stage of ``total`` trials begins, of which ``kept`` were done before."""
+
+    def finished(self, trial: Trial, outcome: Outcome) -> None:
+        """A trial has an outcome, and it is on disk."""
+
+
+class Silence:
+    """A listener that says nothing."""
+
+    def stage(self, name: str, total: int, kept: int) -> None:
+        """Says nothing."""
+
+    def finished(self, trial: Trial, outcome: Outcome) -> None:
+        """Says nothing."""
+
+
+def run(spec: Spec, out: str | Path, executor: Executor, listener: Listener | None = None) -> None:
+    """Runs what the store at ``out`` lacks of a study.
+
+    Args:
+        spec: the study.
+        out: the file of the store.
+        executor: where trials run.
+        listener: is told what happens.
+
+    Raises:
+        ValueError: the study makes no sense, ``out`` holds another study, or another run writes to it.
+    """
+    listener = listener or Silence()
+    built = problem(spec.problem, **spec.problem_options)
+    arms = protocols.arms(spec, [task.name for task in built.tasks])
+    refuse_impossible(spec, arms, built)
+    with only_driver(Path(out)), Store(out) as store:
+        _adopt(store, spec, built)
+        facts = environment()
+        tuning = [
+            t for arm in arms for trials in protocols.tuning(spec, arm).values() for t in trials
+        ]
+        _execute("tuning", tuning, store, executor, listener, facts)
+        choices = choose(spec, arms, Measurements(store))
+        _execute("final", finals(spec, arms, choices), store, executor, listener, facts)
+
+
+def finals(spec: Spec, arms: Sequence[Arm], choices: Mapping[str, Choice]) -> list[Trial]:
+    """The final trials of every arm for which tuning chose something."""
+    return [
+        trial
+        for arm in arms
+        if (chosen := choices[arm.label].candidate) is not None
+        for trial in protocols.final(spec, arm, chosen)
+    ]
+
+
+def refuse_impossible(spec: Spec, arms: Sequence[Arm], built: Problem) -> None:
+    """Builds every method once, so that a mistake is told before the first trial and not after hours.
+
+    Raises:
+        ValueError: a method does not take its options, or does not go with the route.
+    """
+    names = [task.name for task in built.tasks]
+    for arm in arms:
+        for trials in protocols.tuning(spec, arm).values():
+            _refuse_impossible(arm, trials[0], names)
+
+
+def _refuse_impossible(arm: Arm, trial: Trial, names: list[str]) -> None:
+    try:
+        balancer(trial, names)
+    except ValueError as error:
+        raise ValueError(f"method {arm.label!r}: {error}") from None
+
+
+def _execute(
+    name: str,
+    trials: Sequence[Trial],
+    store: Store,
+    executor: Executor,
+    listener: Listener,
+    facts: Mapping[str, Any],
+) -> None:
+    different = list({trial.id: trial for trial in trials}.values())
+    missing = store.missing(different)
+    listener.stage(name, len(different), len(different) - len(missing))
+    for trial, outcome in executor.run(missing):
+        store.add(trial, outcome, facts)
+        listener.finished(trial, outcome)
+
+
+def _adopt(store: Store, spec: Spec, built: Problem) -> None:
+    """Makes the store one of this study, unless it holds trials of a different problem.
+
+    Trials are found by their contents, so that a study may gain methods, seeds or learning rates, or
+    change its budget: what it has in common with the old one is kept. Only trials on different data must
+    not be mixed.
+    """
+    told = describe(built)
+    source = fingerprint(spec.problem)
+    before = store.get("spec")
+    if before is not None:
+        old = parse(before, str(store.path))
+        elsewhere = f"{str(store.path)!r} holds a study of"
+        if (old.problem, old.problem_options) != (spec.problem, spec.problem_options):
+            raise ValueError(
+                f"{elsewhere} problem {old.problem!r} with options {old.problem_options}, this one is of "
+                f"{spec.problem!r} with {spec.problem_options}; use another --out"
+            )
+        if store.get("fingerprint") != source or store.get("problem") != told:
+            raise ValueError(
+                f"{elsewhere} {spec.problem!r} as its source file was then; the file has changed since, "
+                f"and old and new trials cannot be compared; use another --out"
+            )
+    store.set(
+        spec=spec.model_dump(mode="json"),
+        problem=told,
+        fingerprint=source,
+        version=equipoise.__version__,
+    )

@@ -41,12 +41,20 @@ def gradients(network: Network) -> dict[str, Tensor]:
     }
 
 
+def named_order(network: Network, method_id: str) -> nn.Module | None:
+    """Draws made for single entries need the reference's order of the parameters."""
+    return network.trunk if equipoise.method(method_id).needs == "jacobian" else None
+
+
 def by_balancer(
     name: str, dtype: torch.dtype, method_id: str, route: str, fast: bool
 ) -> dict[str, Tensor]:
     network = build(name, dtype)
     balancer = equipoise.Balancer(
-        new_method(method_id), TASKS, route="auto" if route == "losses" else route
+        new_method(method_id),
+        TASKS,
+        route="auto" if route == "losses" else route,
+        shared=named_order(network, method_id),
     )
     features = network.trunk(network.example)
     views = balancer.share(features) if route == "features" else plain_views(features)
@@ -133,7 +141,9 @@ def test_every_call_leaves_the_gradient_of_the_reference(
 
 def exact_through_share(method_id: str, fast: bool) -> dict[str, Tensor]:
     network = build("mlp")
-    balancer = equipoise.Balancer(new_method(method_id), TASKS, route="parameters")
+    balancer = equipoise.Balancer(
+        new_method(method_id), TASKS, route="parameters", shared=named_order(network, method_id)
+    )
     losses = network.losses(balancer.share(network.trunk(network.example)))
     if fast:
         balancer.backward(losses)
@@ -187,7 +197,8 @@ def test_a_scaled_loss_leaves_the_scaled_gradient(method_id: str) -> None:
     for route in ("parameters", "features"):
         want = by_reference("mlp", torch.float64, method_id, route)
         network = build("mlp")
-        balancer = equipoise.Balancer(new_method(method_id), TASKS, route=route)
+        shared = named_order(network, method_id)
+        balancer = equipoise.Balancer(new_method(method_id), TASKS, route=route, shared=shared)
         features = network.trunk(network.example)
         views = balancer.share(features) if route == "features" else plain_views(features)
         (balancer(network.losses(views)) * 1024.0).backward()
@@ -279,3 +290,23 @@ def test_features_may_be_several_tensors() -> None:
     )
     want = torch.autograd.grad(plain, [low.weight, high.weight])
     torch.testing.assert_close([low.weight.grad, high.weight.grad], list(want))
+
+
+def test_shared_parameters_are_found_in_the_order_of_use() -> None:
+    from equipoise.routes.graph import reached
+
+    for name in ("mlp", "cnn"):
+        network = build(name)
+        losses = network.losses(plain_views(network.trunk(network.example)))
+        shared, own = reached(list(losses.values()))
+        assert [id(p) for p in shared] == [id(p) for p in network.trunk.parameters()]
+        for task, found in zip(losses, own, strict=True):
+            assert [id(p) for p in found] == [id(p) for p in network.heads[task].parameters()]
+
+
+def test_a_loss_that_is_a_parameter_is_found() -> None:
+    from equipoise.routes.graph import reached
+
+    p, q = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
+    shared, own = reached([p, p * q, q * 2])
+    assert {id(x) for x in shared} == {id(p), id(q)} and own == [[], [], []]

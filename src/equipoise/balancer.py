@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
@@ -131,7 +132,7 @@ class Balancer(nn.Module):
         """
         step, share = self._read(losses)
         if not self.training:
-            return self._weighted(step, self._weighing.priors(step))
+            return weighted(step, self._weighing.priors(step))
         admitted = self._admit(step)
         if admitted is None:
             return step.values.new_zeros(()).requires_grad_()
@@ -348,9 +349,10 @@ class Balancer(nn.Module):
 
     def _admit(self, step: Step) -> Step | None:
         """The step without what must not get in; None to skip it."""
-        finite = step.values.isfinite()
-        if not bool(finite.all()):
-            bad = [n for n, ok in zip(step.names, finite.tolist(), strict=True) if not ok]
+        values = step.values.tolist()
+        finite = [math.isfinite(v) for v in values]
+        if not all(finite):
+            bad = [n for n, ok in zip(step.names, finite, strict=True) if not ok]
             if self.nonfinite == "raise":
                 raise ValueError(
                     f"loss {', '.join(map(repr, bad))} is not finite; find the cause, or let the balancer "
@@ -359,8 +361,8 @@ class Balancer(nn.Module):
             self._record.skipped(bad)
             if self.nonfinite == "skip_step" or len(bad) == len(step.names):
                 return None
-            step = step.keep(finite.tolist(), self.tasks or ())
-        if self.method.positive_losses and not bool((step.values > 0).all()):
+            step = step.keep(finite, self.tasks or ())
+        if self.method.positive_losses and min(v for v in values if math.isfinite(v)) <= 0:
             for name, value in zip(step.names, step.values.tolist(), strict=True):
                 if value <= 0:
                     raise ValueError(
@@ -401,7 +403,7 @@ class Balancer(nn.Module):
 
     def _at_losses(self, step: Step, share: Share | None) -> Tensor:
         applied = self._weighing.weights(step)
-        total = self._weighted(step, applied)
+        total = weighted(step, applied)
         if share is not None:
             share.arm(step.names, [1.0] * len(step.names), None)
         if self._weighing.frozen or not self.method.learns:
@@ -420,9 +422,9 @@ class Balancer(nn.Module):
                 parts = share.upstream(step.names, step.tensors)
                 applied = self._weighing.solve(gramian_of(p.flatten(1) for p in parts), step)
             share.arm(step.names, ones, None)
-            return self._weighted(step, applied)
+            return weighted(step, applied)
         known = self._weighing.weights(step) if self._weighing.known(step) else None
-        light = Step(step.names, [], step.values, step.index, step.number)
+        light = step.without_graph()
         features = share.features if isinstance(self.method, JacobianMethod) else []
         features = [f.detach() for f in features]
         share.arm(
@@ -430,7 +432,7 @@ class Balancer(nn.Module):
             ones if not self.prior else self._weighing.priors(step).tolist(),
             lambda parts: self._weighing.combine(parts, light, known, features),
         )
-        return share.noting_scale(self._weighted(step, self._weighing.priors(step)))
+        return share.noting_scale(weighted(step, self._weighing.priors(step)))
 
     def _at_parameters(
         self, step: Step, share: Share | None, *, keep_graph: bool, factor: float = 1.0
@@ -443,7 +445,7 @@ class Balancer(nn.Module):
         if self._weighing.known(step):
             applied = self._weighing.weights(step)
             heads = applied if self.heads == "weighted" else heads
-            value = self._weighted(step, applied).detach()
+            value = weighted(step, applied).detach()
             leaves = list(dict.fromkeys(leaf for own in found.own for leaf in own))
             if share is not None:
                 share.arm(step.names, [1.0] * len(step.names), None)
@@ -476,14 +478,10 @@ class Balancer(nn.Module):
         (flat,) = self._weighing.combine([got.jacobian], step, None, [])
         applied = self._record.applied if self._record.applied is not None else heads
         heads = applied.to(heads) if self.heads == "weighted" else heads
-        value = self._weighted(step, applied).detach()
+        value = weighted(step, applied).detach()
         gradients: list[Tensor | None] = list(by_parameters.split(flat * factor, found.shared))
         rest_of = by_parameters.heads(found.own, got.heads, heads)
         return value, [*found.shared, *rest_of], [*gradients, *rest_of.values()]
-
-    def _weighted(self, step: Step, weights: Tensor) -> Tensor:
-        stacked = torch.stack([t.to(step.values.device) for t in step.tensors])
-        return (weights.to(stacked) * stacked).sum()
 
 
 def _method(method: str | Method, options: dict[str, Any], seed: int | None) -> Method:
@@ -503,3 +501,8 @@ def _processes() -> int:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size()
     return 1
+
+
+def weighted(step: Step, weights: Tensor) -> Tensor:
+    """The weighted sum of the losses, with its graph."""
+    return torch.dot(weights.to(step.stacked), step.stacked)

@@ -29,6 +29,7 @@ class SharedParameters:
     """Finds the shared parameters from the graph, or takes those the user named.
 
     A parameter that was shared once stays shared, so that a task's absence does not change the set.
+    Those found are in the order in which the forward pass uses them, those named in the order given.
 
     Args:
         named: a module or parameters; None to find them.
@@ -81,6 +82,13 @@ class SharedParameters:
                 "some losses reach shared parameters past the features given to share(); share everything "
                 "the heads read, or leave share() out so that all shared parameters are found"
             )
+        if self._named is not None:
+            if set(self._named) != set(trunk):
+                raise ValueError(
+                    "shared= names other parameters than those below the features given to share(); leave "
+                    "one of them out"
+                )
+            trunk = self._named
         return Found(trunk, heads)
 
     def warn_of_bypass(

@@ -21,21 +21,28 @@ class Step:
     Attributes:
         names: tasks present.
         tensors: their losses, scalars that carry the graph.
-        values: the same, detached and stacked, ``Tensor[k]``.
+        stacked: the same as ``Tensor[k]``.
         index: positions of the present tasks among all tasks; None when every task is present.
         number: of the step, from 0.
     """
 
     names: tuple[str, ...]
     tensors: list[Tensor]
-    values: Tensor
+    stacked: Tensor
     index: Tensor | None
-    number: int = 0
+    number: int
+
+    def __post_init__(self) -> None:
+        self.values = self.stacked.detach()
 
     def keep(self, mask: list[bool], tasks: tuple[str, ...]) -> Step:
         """The same step with the tasks only where ``mask`` is true."""
         pairs = [(n, t) for n, t, m in zip(self.names, self.tensors, mask, strict=True) if m]
         return step_of(dict(pairs), tasks, self.number)
+
+    def without_graph(self) -> Step:
+        """The same step, holding nothing that would keep a graph alive."""
+        return Step(self.names, [], self.values, self.index, self.number)
 
 
 def named(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor]:
@@ -93,15 +100,16 @@ def checked(name: str, loss: Tensor | None) -> Tensor:
 
 
 def step_of(losses: dict[str, Tensor], tasks: tuple[str, ...], number: int = 0) -> Step:
-    """Stacks the values; ``losses`` are in the order of ``tasks``."""
+    """Stacks the losses, which are in the order of ``tasks``."""
     tensors = list(losses.values())
     names = tuple(losses)
-    first = tensors[0]
-    values = torch.stack([t.detach().to(first.device) for t in tensors])
+    device = tensors[0].device
+    if any(t.device != device for t in tensors):
+        tensors = [t.to(device) for t in tensors]
     index = None
     if len(names) < len(tasks):
         index = torch.tensor([tasks.index(name) for name in names])
-    return Step(names, tensors, values, index, number)
+    return Step(names, tensors, torch.stack(tensors), index, number)
 
 
 def require_graph(losses: dict[str, Tensor]) -> dict[str, Tensor]:

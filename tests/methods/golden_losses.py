@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import equipoise
 from equipoise.methods.base import LossMethod
 from equipoise.methods.famo import FAMO
+from equipoise.methods.go4align import GO4Align
 from equipoise.methods.random_weights import RandomWeights
 from equipoise.methods.stch import STCH
 
@@ -169,6 +170,19 @@ def stch(case: Case, inputs: Inputs) -> Iterator[Comparison]:
     yield from by_kind(loss=generic, loss_sequence=stch_by_epoch)(case, inputs)
 
 
+def go4align(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    hyper = case["hyper"]
+    options = {"beta": hyper["robust_step_size"], "num_groups": hyper["num_groups"]}
+    method = cast(GO4Align, build("go4align", **options))
+    for t, given, want in steps(case, inputs):
+        losses = tensor(given["losses"])
+        weights = method.weights(losses)
+        influence = method.log_influence.softmax(-1)
+        yield Comparison(f"steps[{t}].influence", influence, want["influence"])
+        yield Comparison(f"steps[{t}].weights", weights, want["weights"])
+        yield Comparison(f"steps[{t}].total", weights @ losses, want["total"])
+
+
 STCH_OPTIONS = ("mu", "preference", "reference")
 
 
@@ -187,6 +201,7 @@ ADAPTERS: dict[str, Adapter] = {
     "dwa": dwa,
     "famo": famo,
     "stch": stch,
+    "go4align": go4align,
     "cosmos": one_shot(
         lambda hyper: {"strength": hyper["lambda"], "preference": hyper["preference"]}, value=False
     ),

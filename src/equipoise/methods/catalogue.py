@@ -9,20 +9,30 @@ from typing import Any
 from equipoise.methods.base import Card, Method
 from equipoise.methods.cagrad import CAGrad
 from equipoise.methods.cosmos import COSMOS
+from equipoise.methods.cov import CoV
+from equipoise.methods.dtp import DTP
 from equipoise.methods.dwa import DWA
 from equipoise.methods.ew import EW
 from equipoise.methods.famo import FAMO
 from equipoise.methods.gls import GLS
+from equipoise.methods.go4align import GO4Align
 from equipoise.methods.graddrop import GradDrop
+from equipoise.methods.group_dro import GroupDRO
+from equipoise.methods.igb import IGB
 from equipoise.methods.imtl_l import IMTLL
+from equipoise.methods.lbtw import LBTW
+from equipoise.methods.ldc_mtl import LDCMTL
 from equipoise.methods.mean import Mean
 from equipoise.methods.mgda import MGDA
 from equipoise.methods.pbi import PBI
 from equipoise.methods.pcgrad import PCGrad
+from equipoise.methods.relobralo import ReLoBRaLo
 from equipoise.methods.rgw import RGW
 from equipoise.methods.rlw import RLW
 from equipoise.methods.scalarization import Scalarization
 from equipoise.methods.si import SI
+from equipoise.methods.slaw import SLAW
+from equipoise.methods.softadapt import SoftAdapt
 from equipoise.methods.stch import STCH
 from equipoise.methods.tchebycheff import Tchebycheff
 from equipoise.methods.uw import UW
@@ -47,6 +57,16 @@ METHODS: tuple[type[Method], ...] = (
     Tchebycheff,
     COSMOS,
     PBI,
+    GO4Align,
+    IGB,
+    CoV,
+    SLAW,
+    LBTW,
+    DTP,
+    SoftAdapt,
+    ReLoBRaLo,
+    GroupDRO,
+    LDCMTL,
     # gramian
     RGW,
     MGDA,

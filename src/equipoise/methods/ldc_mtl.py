@@ -1,0 +1,78 @@
+"""LDC-MTL without its router: learned weights that keep the weighted losses equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from equipoise.methods.base import Card
+from equipoise.methods.learned import Learned
+from equipoise.methods.options import PerTask, check_positive, not_negative
+
+
+class LDCMTL(Learned):
+    r"""Loss discrepancy control, with free weights in place of the paper's router network.
+
+    .. math::
+        \min_{\theta, s} \sum_k v_k \ell_k + \lambda \sum_{k < K} |v_k \ell_k - v_{k+1} \ell_{k+1}|,
+        \quad v = \operatorname{softmax}(s), \quad \ell_k = \frac{L_k \min_j L_j(0)}{L_k(0)}
+
+    with :math:`L(0)` the losses of the first step. The weights are the derivatives by :math:`L_k`,
+    and the sum of weights times losses is the objective itself. Only neighbouring tasks are
+    compared, so the order of the tasks matters.
+
+    Args:
+        strength: :math:`\lambda \ge 0`.
+        init: start of ``s``, one number or one a task.
+
+    Raises:
+        ValueError: a loss is not positive, or an option is out of its range.
+
+    References:
+        Xiao et al., *LDC-MTL: Balancing Multi-Task Learning through Scalable Loss Discrepancy
+        Control*, 2025, arXiv:2502.08585.
+    """
+
+    positive_losses = True
+    state: ClassVar[Mapping[str, tuple[int, ...]]] = {"first": (-1,)}
+    first: Tensor
+
+    card = Card(
+        id="ldc_mtl",
+        name="LDC-MTL",
+        title="LDC-MTL: Balancing Multi-Task Learning through Scalable Loss Discrepancy Control",
+        authors="Xiao, Dong, Zou, Ji",
+        venue="arXiv",
+        year=2025,
+        arxiv="2502.08585",
+        equation=(
+            r"\textstyle\sum_k v_k \ell_k + \lambda \sum_k |v_k \ell_k - v_{k+1} \ell_{k+1}|, "
+            r"\quad v = \operatorname{softmax}(s)"
+        ),
+        heads="weighted",
+        weight_sum="free",
+        degree=None,
+        unit_free=True,
+        defaults="Strength 0.05, that of the official code on NYUv2; s starts at 0.",
+        deviations="The paper's weights come from a small network on the features, the router.",
+    )
+
+    def __init__(self, strength: float = 0.05, init: float | Sequence[float] = 0.0) -> None:
+        super().__init__(PerTask("init", init))
+        self.strength = not_negative("strength", strength)
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """See :meth:`LossMethod.weights`."""
+        check_positive(self, losses)
+        losses = losses.detach()
+        self.first = self.recall("first", losses)
+        unit = self.first.amin(-1, keepdim=True) / self.first
+        v = self.learned(losses).softmax(-1) * unit
+        above = (v * losses).detach().diff(dim=-1).sign()
+        # d|a_k - a_(k+1)|: the larger of two neighbours is pushed down, the smaller up.
+        push = losses.new_zeros(losses.shape)
+        push[..., 1:] += above
+        push[..., :-1] -= above
+        return v * (1 + self.strength * push)

@@ -1,0 +1,74 @@
+"""SLAW: scaled loss approximate weighting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from equipoise.methods.base import Card, LossMethod
+from equipoise.methods.options import fraction, positive
+
+
+class SLAW(LossMethod):
+    r"""Divides each loss by its recent standard deviation, a stand-in for its gradient norm.
+
+    .. math::
+        w_k = \frac{K / s_k}{\sum_j 1 / s_j}, \quad
+        s_k = \sqrt{\operatorname{EMA}(L_k^2) - \operatorname{EMA}(L_k)^2}
+
+    The averages start at the first loss, so the first step weights all tasks with 1.
+
+    Args:
+        beta: decay of the averages, in [0, 1).
+        floor: least value of :math:`s_k`.
+
+    Raises:
+        ValueError: an option is out of its range.
+
+    References:
+        Crawshaw and Košecká, *SLAW: Scaled Loss Approximate Weighting for Efficient Multi-Task
+        Learning*, 2021, arXiv:2109.08218.
+    """
+
+    state: ClassVar[Mapping[str, tuple[int, ...]]] = {"mean": (-1,), "variance": (-1,)}
+    mean: Tensor
+    variance: Tensor
+
+    card = Card(
+        id="slaw",
+        name="SLAW",
+        title="SLAW: Scaled Loss Approximate Weighting for Efficient Multi-Task Learning",
+        authors="Crawshaw, Košecká",
+        venue="arXiv",
+        year=2021,
+        arxiv="2109.08218",
+        equation=r"w_k = K s_k^{-1} / \textstyle\sum_j s_j^{-1}, \quad s_k = \sigma(L_k)",
+        heads="weighted",
+        weight_sum="K",
+        degree=0.0,
+        unit_free=True,
+        defaults="beta 0.99 and floor 1e-5; not compared with the paper's own settings.",
+        deviations=(
+            "The variance is updated in the form that does not subtract two large numbers; the "
+            "values are the same. The laws of scale end where the floor begins."
+        ),
+    )
+
+    def __init__(self, beta: float = 0.99, floor: float = 1e-5) -> None:
+        super().__init__()
+        self.beta = fraction("beta", beta)
+        self.floor = positive("floor", floor)
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """See :meth:`LossMethod.weights`."""
+        losses = losses.detach()
+        mean = self.recall("mean", losses)
+        variance = self.recall("variance", torch.zeros_like(losses))
+        step = losses - mean
+        self.mean = mean + (1 - self.beta) * step
+        self.variance = self.beta * (variance + (1 - self.beta) * step**2)
+        inverse = 1 / self.variance.sqrt().clamp(min=self.floor)
+        return losses.shape[-1] * inverse / inverse.sum(-1, keepdim=True)

@@ -78,6 +78,9 @@ class Method(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        for name in self.state:
+            # Known as buffers from the start: a tensor assigned to any other name is not saved.
+            self.register_buffer(name, None)
 
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The combined gradient of given task gradients; the state advances.
@@ -163,8 +166,8 @@ class Method(nn.Module):
         for name in self.state:
             if prefix + name in state_dict:
                 self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
-            elif hasattr(self, name):
-                delattr(self, name)
+            else:
+                self.register_buffer(name, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -267,7 +270,9 @@ class Random(Method):
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
-        self.generator = torch.Generator().manual_seed(torch.initial_seed() if seed is None else seed)
+        self.generator = torch.Generator().manual_seed(
+            torch.initial_seed() if seed is None else seed
+        )
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, for ``state_dict``."""

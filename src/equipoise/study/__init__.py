@@ -1,20 +1,27 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
 from equipoise.study.executors import Executor, Inline, Local
+from equipoise.study.findings import ArmFindings, Findings, findings
 from equipoise.study.protocols import PROTOCOLS, Arm, Candidate, Protocol, arms
 from equipoise.study.run import Listener, run
 from equipoise.study.selection import Choice, choose
 from equipoise.study.spec import MethodSpec, Spec, load, parse
 from equipoise.study.store import Store
+from equipoise.study.studies import STUDIES, study
 from equipoise.study.trial import Failure, Outcome, Result, Trial
+from equipoise.study.verdict import Sentence, compare, headline
+from equipoise.study.warnings import Warning, warnings
 
 __all__ = [
     "PROTOCOLS",
+    "STUDIES",
     "Arm",
+    "ArmFindings",
     "Candidate",
     "Choice",
     "Executor",
     "Failure",
+    "Findings",
     "Inline",
     "Listener",
     "Local",
@@ -22,12 +29,19 @@ __all__ = [
     "Outcome",
     "Protocol",
     "Result",
+    "Sentence",
     "Spec",
     "Store",
     "Trial",
+    "Warning",
     "arms",
     "choose",
+    "compare",
+    "findings",
+    "headline",
     "load",
     "parse",
     "run",
+    "study",
+    "warnings",
 ]

@@ -125,7 +125,7 @@ def bootstrap_delta_m(
     """
     value = delta_m(relative_change(scores.mean(0), reference.mean(0), higher_is_better), task_of)
     runs = len(scores)
-    if runs < 2 or len(reference) < 2:
+    if min(runs, len(reference)) < 3:  # two runs have three resamples: no interval
         return Estimate(float(value), np.nan, np.nan, runs)
     random = np.random.default_rng(seed)
     arm = scores[random.integers(runs, size=(draws, runs))].mean(1)

@@ -70,6 +70,7 @@ class _Run:
         self.weights: list[WeightRow] = []
         self.gradients: list[GradientRow] = []
         self.times: list[float] = []
+        self.forwards = 0
         self.passes = 0
         self.order = hashlib.sha256()
 
@@ -84,7 +85,7 @@ class _Run:
         cost = Cost(
             steps=steps,
             samples=steps * self.batch,
-            forwards=steps,
+            forwards=self.forwards,
             backwards=self.passes,
             step_ms=1e3 * median(self.times) if self.times else math.nan,
             seconds=time.perf_counter() - self.began,
@@ -139,6 +140,8 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             applied = self._backward(losses)
             self.optimizer.step()
+            if self.balancer is not None:
+                self.balancer.after_step(lambda rows=rows: self._losses(rows))  # type: ignore[misc]
             schedule()
             self.times.append(time.perf_counter() - start)
             for name, value in values.items():
@@ -154,6 +157,7 @@ class _Run:
         return ""
 
     def _losses(self, rows: Split) -> Losses:
+        self.forwards += 1
         if self.balancer is not None and self.trial.route == "features":
             outputs = self.model(rows.inputs, share=self.balancer.share)
         else:

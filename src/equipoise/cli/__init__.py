@@ -1,0 +1,22 @@
+"""The command ``equipoise``."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+# What the commands need beyond torch, and nothing that only the report needs.
+_NEEDED = ("typer", "rich", "numpy", "scipy", "pydantic", "sklearn")
+
+
+def main() -> None:
+    """Runs the command line."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        sys.exit(
+            f"equipoise: the command line needs {', '.join(missing)}, which the core does not bring.\n"
+            f'Install it with:  pip install "equipoise[report]"'
+        )
+    from equipoise.cli.commands import app
+
+    app()

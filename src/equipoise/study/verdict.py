@@ -1,0 +1,161 @@
+"""Sentences a person can act on, each with its number and interval; and what to be careful about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from equipoise.study.findings import ArmFindings, Findings
+from equipoise.study.statistics import Difference, Estimate
+
+Outcome = Literal["better", "worse", "undecided", "untested"]
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of the verdict.
+
+    Attributes:
+        text: the sentence.
+        outcome: what it says about the arm.
+        arm: label of the arm; empty for the whole study.
+    """
+
+    text: str
+    outcome: Outcome
+    arm: str = ""
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign, and a real minus."""
+    if not np.isfinite(value):
+        return "n/a"
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else MINUS) + text
+
+
+def interval(estimate: Estimate, digits: int = 1) -> str:
+    """``+0.4 [−0.2, +1.0]``."""
+    if not np.isfinite(estimate.low):
+        return signed(estimate.value, digits)
+    low, high = signed(estimate.low, digits), signed(estimate.high, digits)
+    return f"{signed(estimate.value, digits)} [{low}, {high}]"
+
+
+def outcome(entry: ArmFindings, baseline: str) -> Outcome:
+    """What was shown about an arm against a baseline.
+
+    A method that lost a run to divergence or failure is never called better: the runs that are left are
+    those that went well.
+    """
+    gap = entry.against.get(baseline)
+    if gap is None or gap.runs < 2:
+        return "untested"
+    if not gap.shown():
+        return "undecided"
+    if gap.value < 0:
+        return "worse"
+    return "better" if entry.complete else "undecided"
+
+
+def compare(entry: ArmFindings, baseline: str) -> Sentence:
+    """One arm against one baseline."""
+    label = entry.arm.label
+    gap = entry.against[baseline]
+    head = f"{label} {MINUS} {baseline}"
+    verdict = outcome(entry, baseline)
+    if verdict == "untested":
+        return Sentence(f"{head}: fewer than two paired runs, nothing can be said", verdict, label)
+    said = {
+        "better": f"better than {baseline}",
+        "worse": f"worse than {baseline}",
+        "undecided": "no difference shown",
+    }[verdict]
+    text = f"{head}: {interval(gap)} Delta_m over {gap.runs} seeds: {said} {_evidence(gap)}"
+    return Sentence(text, verdict, label)
+
+
+def _evidence(gap: Difference) -> str:
+    p = "p < 0.001" if gap.p_holm < 0.001 else f"p = {gap.p_holm:.3f}"
+    return f"({p} after Holm; won {gap.wins} of {gap.runs})"
+
+
+def headline(found: Findings) -> list[Sentence]:
+    """The verdict in one to three sentences: over equal weights, over random ones, over single tasks."""
+    arms = [each for each in found.arms if each.arm.label != "ew" and "ew" in each.against]
+    tested = [each for each in arms if outcome(each, "ew") != "untested"]
+    if not tested:
+        return [
+            Sentence(
+                "Nothing can be said yet: no method has two finished runs paired with equal weights.",
+                "untested",
+            )
+        ]
+    sentences = [_overall(tested, "ew", "equal weights (ew)")]
+    random = [each for each in tested if "rlw" in each.against and each.arm.method != "rgw"]
+    if random:
+        sentences.append(_overall(random, "rlw", "random weights (rlw)"))
+    sentences.append(_joint(found))
+    return sentences
+
+
+def _overall(arms: list[ArmFindings], baseline: str, called: str) -> Sentence:
+    better = _best_first([each for each in arms if outcome(each, baseline) == "better"], baseline)
+    worse = _best_first([each for each in arms if outcome(each, baseline) == "worse"], baseline)[
+        ::-1
+    ]
+    many = f"{len(arms)} methods" if len(arms) > 1 else arms[0].arm.label
+    if not better and not worse:
+        which = f"any of {many}" if len(arms) > 1 else many
+        return Sentence(f"No difference to {called} was shown for {which}.", "undecided")
+    parts = []
+    if better:
+        named = ", ".join(
+            f"{each.arm.label} ({interval(each.against[baseline])})" for each in better
+        )
+        parts.append(f"Better than {called}: {named}.")
+    else:
+        parts.append(f"None of {many} was shown to be better than {called}.")
+    if worse:
+        named = ", ".join(
+            f"{each.arm.label} ({interval(each.against[baseline])})" for each in worse
+        )
+        parts.append(f"Worse: {named}.")
+    left = len(arms) - len(better) - len(worse)
+    if left:
+        parts.append(f"No difference shown for the other {left}.")
+    return Sentence(" ".join(parts), "better" if better else "worse")
+
+
+def _best_first(arms: list[ArmFindings], baseline: str) -> list[ArmFindings]:
+    return sorted(arms, key=lambda each: -each.against[baseline].value)
+
+
+def _joint(found: Findings) -> Sentence:
+    """Whether learning the tasks together paid at all."""
+    equal = found.arm("ew").delta
+    if not np.isfinite(equal.low):
+        return Sentence(
+            "There is no interval for equal weights against single-task networks.", "untested"
+        )
+    gap = f"{interval(equal)} Delta_m over {equal.runs} seeds"
+    if equal.low > 0:
+        return Sentence(
+            f"One network for all tasks with equal weights is better than one network a task: {gap}.",
+            "better",
+        )
+    if equal.high < 0:
+        return Sentence(
+            f"One network for all tasks with equal weights is worse than one network a task: {gap}.",
+            "worse",
+        )
+    return Sentence(
+        f"One network for all tasks with equal weights against one network a task: {gap}: no difference "
+        f"shown.",
+        "undecided",
+    )

@@ -1,0 +1,216 @@
+"""What a reader of the result must know before believing it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from equipoise.study.findings import ArmFindings, Findings
+from equipoise.study.trial import SINGLE_TASK
+
+
+@dataclass(frozen=True)
+class Warning:
+    """A warning of the result.
+
+    Attributes:
+        id: short name, for machines.
+        text: what is the matter and what to do about it.
+    """
+
+    id: str
+    text: str
+
+
+def warnings(found: Findings) -> list[Warning]:
+    """All warnings that apply."""
+    return [Warning(name, text) for name, check in CHECKS.items() for text in check(found)]
+
+
+def _unfinished(found: Findings) -> Iterator[str]:
+    open_arms = [each for each in found.all_arms if not each.choice.complete]
+    runs = sum(len(each.missing) for each in found.all_arms)
+    if open_arms or runs:
+        yield (
+            f"The study is not finished: tuning of {len(open_arms)} arms and {runs} final trials are "
+            f"missing. The same command goes on where it stopped."
+        )
+
+
+def _failed(found: Findings) -> Iterator[str]:
+    for stored in found.stored.values():
+        if stored.status == "failed" and stored.trial.stage == "tune":
+            yield f"{_who(found, stored.trial.id)} failed: {_last_line(stored.note)}"
+    for each in found.all_arms:
+        for seed, error in each.failed.items():
+            yield f"{each.arm.label}, final trial of seed {seed} failed: {_last_line(error)}"
+
+
+def _diverged(found: Findings) -> Iterator[str]:
+    for each in found.all_arms:
+        if each.diverged:
+            yield (
+                f"{each.arm.label} diverged in {len(each.diverged)} of {len(each.trials)} final trials; "
+                f"they are left out of its means, and it is never called better."
+            )
+    lost = defaultdict(list)
+    for each in found.all_arms:
+        for candidate, score in each.choice.scores.items():
+            if not np.isfinite(score) and each.choice.complete:
+                lost[each.arm.label].append(f"{candidate.learning_rate:g}")
+    if lost:
+        named = "; ".join(f"{label} at {', '.join(rates)}" for label, rates in lost.items())
+        yield f"Tuning trials that diverged or failed were not chosen: {named}."
+    none = [
+        each.arm.label
+        for each in found.all_arms
+        if each.choice.complete and each.choice.candidate is None
+    ]
+    if none:
+        yield f"Nothing finished in tuning, so there are no final trials, for: {', '.join(none)}."
+
+
+def _edge(found: Findings) -> Iterator[str]:
+    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for each in found.all_arms:
+        rates = sorted({candidate.learning_rate for candidate in each.choice.scores})
+        if each.choice.candidate is None or len(rates) < 2:
+            continue
+        chosen = each.choice.candidate.learning_rate
+        if chosen == rates[0]:
+            edges["lowest"].append(each.arm.label)
+        elif chosen == rates[-1]:
+            edges["highest"].append(each.arm.label)
+    for side, labels in edges.items():
+        if labels:
+            beyond = "below" if side == "lowest" else "above"
+            yield (
+                f"The best learning rate was the {side} tried for {', '.join(labels)}: a better one may "
+                f"lie {beyond}. Widen learning_rates on that side."
+            )
+
+
+def _few_rates(found: Findings) -> Iterator[str]:
+    if len(found.spec.learning_rates) < 3:
+        yield (
+            f"Only {len(found.spec.learning_rates)} learning rate(s) were tried for each method; methods "
+            f"differ in the scale of their updates, so that a comparison may be one of learning rates."
+        )
+
+
+def _few_seeds(found: Findings) -> Iterator[str]:
+    seeds = len(found.spec.seeds)
+    if seeds < 5:
+        yield f"{seeds} seed(s): intervals are wide or missing. Take at least 5."
+
+
+def _noise(found: Findings) -> Iterator[str]:
+    equal = found.arm("ew")
+    inside = []
+    for each in found.arms:
+        gap = each.against.get("ew")
+        spread = _spread(each), _spread(equal)
+        if gap and gap.runs > 1 and all(map(np.isfinite, spread)) and abs(gap.value) < max(spread):
+            inside.append(each.arm.label)
+    if inside:
+        yield (
+            f"The difference to ew is smaller than the spread between seeds for {', '.join(inside)}: a "
+            f"single run could have shown either sign."
+        )
+
+
+def _spread(each: ArmFindings) -> float:
+    finite = each.deltas[np.isfinite(each.deltas)]
+    return float(finite.std(ddof=1)) if len(finite) > 1 else float("nan")
+
+
+def _budgets(found: Findings) -> Iterator[str]:
+    sizes = {each.arm.label: len(each.choice.scores) for each in found.all_arms}
+    if len(set(sizes.values())) > 1:
+        named = ", ".join(f"{label} {size}" for label, size in sizes.items())
+        yield f"Tuning budgets differ (trials: {named}): more trials find better settings by chance."
+    samples = {each.arm.label: each.spent.samples for each in found.arms if each.spent}
+    if len(set(samples.values())) > 1:
+        yield f"Methods saw different numbers of examples: {samples}."
+
+
+def _untuned(found: Findings) -> Iterator[str]:
+    fixed = [
+        each.arm.label
+        for each in found.arms
+        if each.arm.method in TUNED_BY_PAPER
+        and TUNED_BY_PAPER[each.arm.method] not in {*each.arm.search, *each.arm.options}
+    ]
+    if fixed:
+        named = ", ".join(
+            f"{label}'s {TUNED_BY_PAPER[label]}" for label in fixed if label in TUNED_BY_PAPER
+        )
+        yield f"Left at its default although its paper tunes it for each problem: {named}."
+
+
+def _pairing(found: Findings) -> Iterator[str]:
+    """Checks on what was measured that runs of a seed really shared their start and their batches."""
+    for seed in found.spec.seeds:
+        stored = [
+            found.stored[trial.id]
+            for each in found.arms
+            for trial in each.trials
+            if trial.seed == seed and found.found.finished(trial)
+        ]
+        if len({each.initial for each in stored}) > 1:
+            yield f"Runs of seed {seed} did not start from the same weights: pairs are not pairs."
+        if len({each.order for each in stored}) > 1:
+            yield f"Runs of seed {seed} did not see the same batches: pairs are not pairs."
+
+
+def _versions(found: Findings) -> Iterator[str]:
+    if len(found.environments) > 1:
+        yield (
+            f"Trials ran in {len(found.environments)} different environments (listed below); times and "
+            f"last digits may differ between them."
+        )
+
+
+def _sgd(found: Findings) -> Iterator[str]:
+    spec = found.spec
+    tasks = len(found.single)
+    narrow = max(spec.learning_rates) < tasks * min(spec.learning_rates)
+    if spec.optimizer == "sgd" and spec.weight_sum == "paper" and narrow:
+        yield (
+            f"Under SGD the sum of the weights is a factor of the learning rate, and papers differ in "
+            f"it by a factor of {tasks}; the learning rates tried span less. Widen them, or set "
+            f'weight_sum = "tasks".'
+        )
+
+
+def _who(found: Findings, trial: str) -> str:
+    stored = found.stored[trial].trial
+    name = f"single-task {stored.task}" if stored.method == SINGLE_TASK else stored.method
+    return f"{name}, {'tuning' if stored.stage == 'tune' else 'final'} trial at {stored.learning_rate:g}"
+
+
+def _last_line(error: str) -> str:
+    lines = error.strip().splitlines()
+    return lines[-1] if lines else "no message"
+
+
+# Options that the method's own paper chooses on validation for each problem.
+TUNED_BY_PAPER: Mapping[str, str] = {"uw_so": "temperature"}
+
+CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
+    "unfinished": _unfinished,
+    "failed": _failed,
+    "diverged": _diverged,
+    "edge": _edge,
+    "few-rates": _few_rates,
+    "few-seeds": _few_seeds,
+    "noise": _noise,
+    "budgets": _budgets,
+    "untuned": _untuned,
+    "pairing": _pairing,
+    "sgd": _sgd,
+    "environments": _versions,
+}

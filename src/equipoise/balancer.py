@@ -21,7 +21,7 @@ from equipoise.routes.features import Features, Share, Views
 from equipoise.routes.gramian import gramian as gramian_of
 from equipoise.routes.shared import SharedParameters
 from equipoise.routes.tasks import Losses, Step, named, require_graph, step_of
-from equipoise.weighing import OnFailure, Prior, Weighing, WeightSum
+from equipoise.weighing import OnFailure, Prior, Weighing, WeightSum, weighted
 
 Route = Literal["auto", "losses", "parameters", "features"]
 HeadRule = Literal["paper", "weighted", "unweighted"]
@@ -132,7 +132,7 @@ class Balancer(nn.Module):
         """
         step, share = self._read(losses)
         if not self.training:
-            return weighted(step, self._weighing.priors(step))
+            return self._weighing.plain(step)
         admitted = self._admit(step)
         if admitted is None:
             return step.values.new_zeros(()).requires_grad_()
@@ -429,10 +429,10 @@ class Balancer(nn.Module):
         features = [f.detach() for f in features]
         share.arm(
             step.names,
-            ones if not self.prior else self._weighing.priors(step).tolist(),
+            self._weighing.priors(step),
             lambda parts: self._weighing.combine(parts, light, known, features),
         )
-        return share.noting_scale(weighted(step, self._weighing.priors(step)))
+        return share.noting_scale(self._weighing.plain(step))
 
     def _at_parameters(
         self, step: Step, share: Share | None, *, keep_graph: bool, factor: float = 1.0
@@ -444,7 +444,6 @@ class Balancer(nn.Module):
         heads = self._weighing.priors(step)
         if self._weighing.known(step):
             applied = self._weighing.weights(step)
-            heads = applied if self.heads == "weighted" else heads
             value = weighted(step, applied).detach()
             leaves = list(dict.fromkeys(leaf for own in found.own for leaf in own))
             if share is not None:
@@ -452,7 +451,7 @@ class Balancer(nn.Module):
             shared, rest = by_parameters.weighted_gradients(
                 step.tensors,
                 applied * factor,
-                heads * factor,
+                applied.new_tensor(heads) * factor,
                 found.shared,
                 leaves,
                 keep_graph=keep_graph,
@@ -476,12 +475,14 @@ class Balancer(nn.Module):
         if factor != 1.0:
             got.jacobian /= factor
         (flat,) = self._weighing.combine([got.jacobian], step, None, [])
-        applied = self._record.applied if self._record.applied is not None else heads
-        heads = applied.to(heads) if self.heads == "weighted" else heads
-        value = weighted(step, applied).detach()
-        gradients: list[Tensor | None] = list(by_parameters.split(flat * factor, found.shared))
+        weights = self._record.applied
+        if self.heads == "weighted" and weights is not None:
+            heads = weights.tolist()
+        value = self._weighing.plain(step) if weights is None else weighted(step, weights)
+        flat = flat if factor == 1.0 else flat * factor
+        gradients: list[Tensor | None] = list(by_parameters.split(flat, found.shared))
         rest_of = by_parameters.heads(found.own, got.heads, heads)
-        return value, [*found.shared, *rest_of], [*gradients, *rest_of.values()]
+        return value.detach(), [*found.shared, *rest_of], [*gradients, *rest_of.values()]
 
 
 def _method(method: str | Method, options: dict[str, Any], seed: int | None) -> Method:
@@ -501,8 +502,3 @@ def _processes() -> int:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size()
     return 1
-
-
-def weighted(step: Step, weights: Tensor) -> Tensor:
-    """The weighted sum of the losses, with its graph."""
-    return torch.dot(weights.to(step.stacked), step.stacked)

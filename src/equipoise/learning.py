@@ -49,19 +49,20 @@ class Learning:
             )
         return [{"params": list(self._method.parameters()), **options, "weight_decay": 0.0}]
 
-    def objective(self, values: Tensor, prior: Tensor, total: Tensor) -> Tensor:
+    def objective(self, values: Tensor, priors: list[float], total: Tensor) -> Tensor:
         """Adds to the weighted sum what the learnable weights are trained on.
 
         The network sees ``total`` alone, the weights see the method's own objective at constant losses.
 
         Args:
             values: the losses, ``Tensor[K]``, detached.
-            prior: ``Tensor[K]``.
+            priors: of the K tasks.
             total: the weighted sum of the losses, its weights constant.
         """
         method = self._method
         if not method.learns or not isinstance(method, LossMethod):
             return total
+        prior = values.new_tensor(priors)
         weighted = prior * method.weights(values) * values
         penalty = method.penalty()
         objective = (weighted if penalty is None else weighted + prior * penalty).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
@@ -121,7 +122,7 @@ class Weighing:
         gramian = gramian_of(flat)
         self._refuse_nonfinite(gramian.diagonal(), step)
         if self.prior:
-            column = self.priors(step).unsqueeze(1)
+            column = torch.tensor(self.priors(step)).unsqueeze(1)
             flat = [column.to(rows) * rows for rows in flat]
         with self.only(step):
             if features:
@@ -139,7 +140,7 @@ class Weighing:
         return [(o * factor).view(p.shape[1:]) for o, p in zip(out, parts, strict=True)]
 
     def _refuse_nonfinite(self, squares: Tensor, step: Step) -> None:
-        finite = squares.isfinite().tolist()
+        finite = [math.isfinite(square) for square in squares.tolist()]
         if not all(finite):
             bad = [repr(n) for n, ok in zip(step.names, finite, strict=True) if not ok]
             raise ValueError(
@@ -162,7 +163,7 @@ class Weighing:
     def _applied(self, weights: Tensor, step: Step, gramian: Tensor | None) -> Tensor:
         """The method's weights, times the prior, brought to the sum that was asked for."""
         if self.prior:
-            weights = weights * self.priors(step).to(weights)
+            weights = weights * weights.new_tensor(self.priors(step))
         if self.weight_sum != "paper":
             total = weights.sum()
             if not bool(total > 0):
@@ -174,10 +175,10 @@ class Weighing:
         self.record.step(step, weights, gramian)
         return weights
 
-    def priors(self, step: Step) -> Tensor:
-        """The prior of every task present, ``Tensor[k]``."""
+    def priors(self, step: Step) -> list[float]:
+        """The prior of every task present."""
         if not self.prior:
-            return torch.ones_like(step.values)
+            return [1.0] * len(step.names)
         values = []
         for name in step.names:
             prior = self.prior.get(name, 1.0)
@@ -188,7 +189,13 @@ class Weighing:
                     "switch a task off)"
                 )
             values.append(value)
-        return step.values.new_tensor(values)
+        return values
+
+    def plain(self, step: Step) -> Tensor:
+        """The sum of the losses, weighted by the prior alone, with its graph."""
+        if not self.prior:
+            return step.stacked.sum()
+        return weighted(step, step.values.new_tensor(self.priors(step)))
 
     @contextmanager
     def only(self, step: Step) -> Iterator[None]:
@@ -198,3 +205,8 @@ class Weighing:
         else:
             with self.method.only(step.index, self.tasks):
                 yield
+
+
+def weighted(step: Step, weights: Tensor) -> Tensor:
+    """The weighted sum of the losses, with its graph."""
+    return torch.dot(weights.to(step.stacked), step.stacked)

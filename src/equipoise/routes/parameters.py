@@ -127,11 +127,13 @@ def weighted_gradients(
 
 
 def heads(
-    own: Sequence[Sequence[Tensor]], gradients: Sequence[Sequence[Tensor | None]], factors: Tensor
+    own: Sequence[Sequence[Tensor]],
+    gradients: Sequence[Sequence[Tensor | None]],
+    factors: Sequence[float],
 ) -> dict[Tensor, Tensor]:
     """The gradient of every parameter that is not shared, each task's times its factor."""
     out: dict[Tensor, Tensor] = {}
-    for leaves, of_task, factor in zip(own, gradients, factors.tolist(), strict=True):
+    for leaves, of_task, factor in zip(own, gradients, factors, strict=True):
         for leaf, gradient in zip(leaves, of_task, strict=True):
             if gradient is None:
                 continue
@@ -155,14 +157,12 @@ def _empty(tasks: int, shared: Sequence[Tensor]) -> Tensor:
 
 
 def _fill(row: Tensor, found: Sequence[Tensor | None], shared: Sequence[Tensor]) -> None:
-    start = 0
-    for gradient, parameter in zip(found, shared, strict=True):
-        end = start + parameter.numel()
-        if gradient is None:
-            row[start:end].zero_()
-        else:
-            row[start:end].copy_(gradient.reshape(-1))
-        start = end
+    """Writes one task's gradients into its row: one copy, whatever the number of parameters."""
+    pieces = [
+        row.new_zeros(p.numel()) if g is None else g.reshape(-1).to(row.dtype)
+        for g, p in zip(found, shared, strict=True)
+    ]
+    torch.cat(pieces, out=row)
 
 
 class Deliver(torch.autograd.Function):

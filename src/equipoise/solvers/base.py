@@ -39,6 +39,8 @@ class Solution(NamedTuple):
         Raises:
             SolverError: some residual is above ``tolerance`` or not finite.
         """
+        if self.residual.ndim == 0 and self.residual.item() <= tolerance:
+            return self.x
         failed = ~(self.residual <= tolerance)
         if bool(failed.any()):
             worst = self.residual.nan_to_num(nan=torch.inf).max().item()

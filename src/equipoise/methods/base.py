@@ -75,6 +75,9 @@ class Method(nn.Module):
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     positive_losses: ClassVar[bool] = False
     learns: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = (
+        True  # whether the order in which the tasks are given is of no matter
+    )
 
     def __init__(self) -> None:
         super().__init__()

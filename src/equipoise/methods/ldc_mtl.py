@@ -36,6 +36,7 @@ class LDCMTL(Learned):
     """
 
     positive_losses = True
+    symmetric = False
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"first": (-1,)}
     first: Tensor
 
@@ -68,11 +69,12 @@ class LDCMTL(Learned):
         check_positive(self, losses)
         losses = losses.detach()
         self.first = self.recall("first", losses)
-        unit = self.first.amin(-1, keepdim=True) / self.first
-        v = self.learned(losses).softmax(-1) * unit
-        above = (v * losses).detach().diff(dim=-1).sign()
+        v = self.learned(losses).softmax(-1)
+        # In units of the first losses, where equal tasks are exactly equal.
+        above = (v * (losses / self.first)).detach().diff(dim=-1).sign()
         # d|a_k - a_(k+1)|: the larger of two neighbours is pushed down, the smaller up.
         push = losses.new_zeros(losses.shape)
         push[..., 1:] += above
         push[..., :-1] -= above
-        return v * (1 + self.strength * push)
+        unit = self.first.amin(-1, keepdim=True) / self.first
+        return v * (1 + self.strength * push) * unit

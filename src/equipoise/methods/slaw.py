@@ -19,7 +19,8 @@ class SLAW(LossMethod):
         w_k = \frac{K / s_k}{\sum_j 1 / s_j}, \quad
         s_k = \sqrt{\operatorname{EMA}(L_k^2) - \operatorname{EMA}(L_k)^2}
 
-    The averages start at the first loss, so the first step weights all tasks with 1.
+    A plain average until the decay takes over, so that no start value biases it. The weights are 1
+    until every task present has shown two losses.
 
     Args:
         beta: decay of the averages, in [0, 1).
@@ -33,7 +34,12 @@ class SLAW(LossMethod):
         Learning*, 2021, arXiv:2109.08218.
     """
 
-    state: ClassVar[Mapping[str, tuple[int, ...]]] = {"mean": (-1,), "variance": (-1,)}
+    state: ClassVar[Mapping[str, tuple[int, ...]]] = {
+        "count": (-1,),
+        "mean": (-1,),
+        "variance": (-1,),
+    }
+    count: Tensor
     mean: Tensor
     variance: Tensor
 
@@ -49,11 +55,11 @@ class SLAW(LossMethod):
         heads="weighted",
         weight_sum="K",
         degree=0.0,
-        unit_free=True,
-        defaults="beta 0.99 and floor 1e-5; not compared with the paper's own settings.",
+        unit_free=False,
+        defaults="beta 0.99 and floor 1e-5, as in the authors' code.",
         deviations=(
             "The variance is updated in the form that does not subtract two large numbers; the "
-            "values are the same. The laws of scale end where the floor begins."
+            "values are the same. Unit-free from the second step on, and above the floor."
         ),
     )
 
@@ -65,10 +71,14 @@ class SLAW(LossMethod):
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
         losses = losses.detach()
-        mean = self.recall("mean", losses)
-        variance = self.recall("variance", torch.zeros_like(losses))
+        zero = torch.zeros_like(losses)
+        count, mean = self.recall("count", zero), self.recall("mean", zero)
+        variance = self.recall("variance", zero)
+        keep = (count / (count + 1)).clamp(max=self.beta)
         step = losses - mean
-        self.mean = mean + (1 - self.beta) * step
-        self.variance = self.beta * (variance + (1 - self.beta) * step**2)
+        self.mean = mean + (1 - keep) * step
+        self.variance = keep * (variance + (1 - keep) * step**2)
+        self.count = count + 1
         inverse = 1 / self.variance.sqrt().clamp(min=self.floor)
+        inverse = torch.where((self.count >= 2).all(-1, keepdim=True), inverse, 1)
         return losses.shape[-1] * inverse / inverse.sum(-1, keepdim=True)

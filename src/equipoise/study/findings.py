@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -105,15 +106,19 @@ class Findings:
         arms: all others, in the order of the study.
         store: trials and measurements.
         environments: where trials ran.
+        weights: rows ``(trial, epoch, task, mean, std)`` of the weights applied.
+        gradients: rows ``(trial, epoch, task, other, value)``: cosines, and norms where both are the same.
     """
 
     spec: Spec
-    problem: dict[str, object]
+    problem: dict[str, Any]
     measures: list[Measure]
     single: dict[str, ArmFindings]
     arms: list[ArmFindings]
     found: Measurements
-    environments: dict[int, dict[str, object]]
+    environments: dict[int, dict[str, Any]]
+    weights: list[tuple[Any, ...]]
+    gradients: list[tuple[Any, ...]]
 
     def arm(self, label: str) -> ArmFindings:
         """The arm called ``label``."""
@@ -156,7 +161,9 @@ def findings(store: Store) -> Findings:
         single={entry.arm.task: entry for entry in entries if entry.arm.task is not None},
         arms=compared,
         found=found,
-        environments=dict(store.environments()),
+        environments=store.environments(),
+        weights=store.table("weight")[1],
+        gradients=store.table("gradient")[1],
     )
 
 

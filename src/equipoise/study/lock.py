@@ -21,7 +21,7 @@ def only_driver(store: Path) -> Iterator[None]:
         return
     import fcntl
 
-    path = store.with_name(store.name + ".lock")
+    path = store.with_name(store.name + "-lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

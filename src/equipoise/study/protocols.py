@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -59,6 +60,10 @@ class Candidate:
 
     learning_rate: float
     options: str
+
+    def option(self, name: str) -> Any:
+        """The value of an option."""
+        return json.loads(self.options)[name]
 
 
 @dataclass(frozen=True)

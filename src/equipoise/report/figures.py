@@ -1,0 +1,300 @@
+"""The figures of a report, as Vega-Lite charts that take their colours from the page."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from equipoise.study import ArmFindings, Findings
+from equipoise.study.selection import Measure
+from equipoise.study.statistics import Estimate
+from equipoise.study.verdict import interval, outcome
+
+Spec = dict[str, Any]
+Row = dict[str, Any]
+
+# Names of the page's own colours: a script puts the values in, so that dark mode reaches the charts.
+INK, SOFT, FAINT = "var(--ink)", "var(--soft)", "var(--line)"
+OUTCOME = {
+    "better": "var(--better)",
+    "worse": "var(--worse)",
+    "undecided": "var(--soft)",
+    "untested": "var(--soft)",
+}
+TASKS = tuple(f"var(--task{number})" for number in range(1, 7))
+
+
+def differences(found: Findings, baseline: str) -> Spec | None:
+    """Paired differences to a baseline with intervals, best first."""
+    arms = [each for each in found.arms if baseline in each.against]
+    rows = [
+        _forest_row(each.arm.label, each.against[baseline], outcome(each, baseline))
+        for each in arms
+        if np.isfinite(each.against[baseline].value)
+    ]
+    return _forest(rows, f"Delta_m minus that of {baseline}, percentage points")
+
+
+def deltas(found: Findings) -> Spec | None:
+    """Delta_m against single-task networks with intervals, best first."""
+    rows = [
+        _forest_row(each.arm.label, each.delta, "untested")
+        for each in found.arms
+        if np.isfinite(each.delta.value)
+    ]
+    for row in rows:
+        row["color"] = INK if row["label"] == "ew" else "var(--accent)"
+    return _forest(rows, "Delta_m against single-task networks, % (higher is better)")
+
+
+def _forest_row(label: str, estimate: Estimate, verdict: str) -> Row:
+    return {
+        "label": label,
+        "value": estimate.value,
+        "low": estimate.low if np.isfinite(estimate.low) else estimate.value,
+        "high": estimate.high if np.isfinite(estimate.high) else estimate.value,
+        "color": OUTCOME[verdict],
+        "text": interval(estimate),
+    }
+
+
+def _forest(rows: list[Row], title: str) -> Spec | None:
+    if not rows:
+        return None
+    rows.sort(key=lambda row: -float(row["value"]))
+    order = [row["label"] for row in rows]
+    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False))
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        y=y,
+        color=alt.Color("color:N", scale=None),
+        tooltip=[alt.Tooltip("label:N", title="method"), alt.Tooltip("text:N", title="difference")],
+    )
+    x = alt.X("low:Q", title=title, scale=alt.Scale(zero=True, nice=True))
+    bars = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
+    dots = base.mark_point(filled=True, size=70, opacity=1).encode(x="value:Q")
+    zero = (
+        alt.Chart(alt.InlineData(values=[{"zero": 0}]))
+        .mark_rule(color=INK, strokeWidth=1)
+        .encode(x="zero:Q")
+    )
+    return _sized(zero + bars + dots, height=22 * len(rows))
+
+
+def weights(found: Findings, entry: ArmFindings) -> Spec | None:
+    """Share of each task in the weights over the epochs, mean over seeds."""
+    ids = {trial.id for trial in entry.trials}
+    means: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for trial, epoch, task, mean, _ in found.weights:
+        if trial in ids:
+            means[epoch, task].append(mean)
+    if not means:
+        return None
+    sums: dict[int, float] = defaultdict(float)
+    for (epoch, _), values in means.items():
+        sums[epoch] += float(np.mean(values))
+    rows = [
+        {"epoch": epoch, "task": task, "share": float(np.mean(values)) / sums[epoch]}
+        for (epoch, task), values in means.items()
+        if sums[epoch]
+    ]
+    scale = alt.Scale(domain=[0, 1])
+    return _small_lines(rows, "share", scale, _task_colors(found))
+
+
+def curves(found: Findings, measure: Measure, shown: Sequence[str]) -> Spec | None:
+    """A metric on validation over the epochs: the arms ``shown`` in colour, the others faint."""
+    rows: list[Row] = []
+    entries = [*found.arms, found.single[measure.task]]
+    colors = dict(zip(shown, HIGHLIGHTS, strict=False))
+    for entry in entries:
+        label = "single-task" if entry.arm.task else entry.arm.label
+        runs = [found.found.curve(trial, "validation") for trial in entry.trials]
+        for epoch in sorted({epoch for run in runs for epoch in run}):
+            seen = [
+                run[epoch][measure.task, measure.metric]
+                for run in runs
+                if epoch in run and (measure.task, measure.metric) in run[epoch]
+            ]
+            if seen:
+                rows.append(
+                    {
+                        "epoch": epoch,
+                        "arm": label,
+                        "value": float(np.mean(seen)),
+                        "color": colors.get(label, FAINT),
+                        "front": label in colors,
+                    }
+                )
+    if not rows:
+        return None
+    # The first epochs are far off and would flatten the rest, so the axis starts where most are.
+    late = [row["value"] for row in rows if row["epoch"] > max(r["epoch"] for r in rows) / 5]
+    low, high = (
+        np.percentile(late, [5, 100]) if measure.higher_is_better else np.percentile(late, [0, 95])
+    )
+    base = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line(clip=True)
+        .encode(
+            x=_epochs(),
+            y=alt.Y(
+                "value:Q", title=None, scale=alt.Scale(domain=[float(low), float(high)], nice=True)
+            ),
+            color=alt.Color("color:N", scale=None),
+            strokeWidth=alt.condition("datum.front", alt.value(2), alt.value(1)),
+            detail="arm:N",
+            tooltip=["arm:N", "epoch:Q", alt.Tooltip("value:Q", format=".3~f")],
+        )
+    )
+    front = base.transform_filter("datum.front")
+    return _sized(base.transform_filter("!datum.front") + front, height=190)
+
+
+HIGHLIGHTS = ("var(--ink)", "var(--accent)", "var(--task2)", "var(--task3)")
+
+
+def rates(found: Findings, entry: ArmFindings) -> Spec | None:
+    """Validation score of each tuning candidate; the chosen one is filled."""
+    rows = []
+    single = entry.arm.task is not None
+    varied = {candidate.learning_rate for candidate in entry.choice.scores}
+    for candidate, score in entry.choice.scores.items():
+        tuned = [f"{name} {candidate.option(name):g}" for name in entry.arm.search]
+        at = f"{candidate.learning_rate:g}" if len(varied) > 1 or not tuned else ""
+        rows.append(
+            {
+                "at": " ".join(filter(None, [at, *tuned])),
+                "score": score if np.isfinite(score) else None,
+                "chosen": candidate == entry.choice.candidate,
+            }
+        )
+    known = [row for row in rows if row["score"] is not None]
+    if not known:
+        return None
+    scale = alt.Scale(zero=False) if single else alt.Scale(domain=_shared_domain(found))
+    y = alt.Y("score:Q", title=None, scale=scale, axis=alt.Axis(tickCount=3))
+    x = alt.X("at:O", sort=None, title=None, axis=alt.Axis(labelAngle=0))
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=x, y=y, tooltip=["at:N", alt.Tooltip("score:Q", format=".2f")]
+    )
+    dots = base.mark_point(size=50, opacity=1, color="var(--accent)", clip=True).encode(
+        fill=alt.condition("datum.chosen", alt.value("var(--accent)"), alt.value("var(--paper)"))
+    )
+    return _sized(base.mark_line(color=FAINT, clip=True) + dots, height=90)
+
+
+def _shared_domain(found: Findings) -> list[float]:
+    scores = [
+        score for each in found.arms for score in each.choice.scores.values() if np.isfinite(score)
+    ]
+    # One hopeless candidate must not flatten all panels: the axis ends at the lower decile.
+    return [float(min(np.percentile(scores, 10), 0)) - 1, float(max(max(scores), 0)) + 1]
+
+
+def cost(found: Findings) -> Spec | None:
+    """Time of a step as a multiple of that under equal weights."""
+    rows = [
+        {
+            "label": each.arm.label,
+            "ratio": each.spent.ratio,
+            "passes": f"{each.spent.backwards:.3g}",
+            "text": f"{each.spent.ratio:.2f}×",
+        }
+        for each in found.arms
+        if each.spent and np.isfinite(each.spent.ratio)
+    ]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: float(str(row["ratio"])))
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        y=alt.Y(
+            "label:N",
+            sort=[str(row["label"]) for row in rows],
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False),
+        ),
+        x=alt.X("ratio:Q", title="time of a step, as a multiple of ew", scale=alt.Scale(zero=True)),
+        tooltip=[
+            alt.Tooltip("label:N", title="method"),
+            alt.Tooltip("text:N", title="time"),
+            alt.Tooltip("passes:N", title="backward passes"),
+        ],
+    )
+    bars = base.mark_bar(color="var(--accent)", opacity=0.75, height=10)
+    labels = base.mark_text(align="left", dx=4, color=SOFT).encode(text="text:N")
+    return _sized(bars + labels, height=22 * len(rows))
+
+
+def cosines(found: Findings, entry: ArmFindings) -> Spec | None:
+    """Cosine of each pair of task gradients over the epochs, mean over seeds."""
+    rows = _gradients(found, entry, lambda task, other: task != other)
+    pairs = sorted({str(row["task"]) for row in rows})
+    return _small_lines(
+        rows, "value", alt.Scale(domain=[-1, 1]), dict(zip(pairs, TASKS, strict=False)), height=170
+    )
+
+
+def norms(found: Findings, entry: ArmFindings) -> Spec | None:
+    """Norm of each task gradient over the epochs, mean over seeds, on a logarithmic axis."""
+    rows = _gradients(found, entry, lambda task, other: task == other)
+    rows = [row for row in rows if row["value"] > 0]
+    scale = alt.Scale(type="log", nice=False)
+    return _small_lines(rows, "value", scale, _task_colors(found), height=170)
+
+
+def _gradients(found: Findings, entry: ArmFindings, wanted: Any) -> list[Row]:
+    ids = {trial.id for trial in entry.trials}
+    seen: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for trial, epoch, task, other, value in found.gradients:
+        if trial in ids and wanted(task, other):
+            seen[epoch, task if task == other else f"{task} · {other}"].append(value)
+    return [
+        {"epoch": epoch, "task": task, "value": float(np.mean(values))}
+        for (epoch, task), values in seen.items()
+    ]
+
+
+def pair_colors(found: Findings, entry: ArmFindings) -> dict[str, str]:
+    """Colours of the pairs of tasks in :func:`cosines`."""
+    rows = _gradients(found, entry, lambda task, other: task != other)
+    return dict(zip(sorted({str(row["task"]) for row in rows}), TASKS, strict=False))
+
+
+def _task_colors(found: Findings) -> dict[str, str]:
+    return dict(zip(found.single, TASKS, strict=False))
+
+
+task_colors = _task_colors
+
+
+def _small_lines(
+    rows: Iterable[Row], field: str, scale: alt.Scale, colors: dict[str, str], height: int = 90
+) -> Spec | None:
+    values = [{**row, "color": colors.get(str(row["task"]), SOFT)} for row in rows]
+    if not values:
+        return None
+    chart = (
+        alt.Chart(alt.InlineData(values=values))
+        .mark_line(strokeWidth=2, clip=True)
+        .encode(
+            x=_epochs(),
+            y=alt.Y(f"{field}:Q", title=None, scale=scale, axis=alt.Axis(tickCount=3)),
+            color=alt.Color("color:N", scale=None),
+            detail="task:N",
+            tooltip=["task:N", "epoch:Q", alt.Tooltip(f"{field}:Q", format=".3~f")],
+        )
+    )
+    return _sized(chart, height=height)
+
+
+def _epochs() -> alt.X:
+    return alt.X("epoch:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=4, grid=False))
+
+
+def _sized(chart: Any, height: int) -> Spec:
+    sized = chart.properties(width="container", height=height, background="transparent")
+    return dict(sized.to_dict())

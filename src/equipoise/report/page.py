@@ -1,0 +1,177 @@
+"""Writes the report of a study: one HTML file that needs nothing else, Markdown and CSV beside it."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from equipoise.report import figures, tables
+from equipoise.study import (
+    ArmFindings,
+    Findings,
+    Store,
+    Trial,
+    compare,
+    findings,
+    headline,
+    warnings,
+)
+from equipoise.study.protocols import PROTOCOLS
+
+
+def write(store: Store, out: Path | None = None) -> Path:
+    """Writes ``NAME.html``, ``NAME.md`` and ``NAME.csv``.
+
+    Args:
+        store: a study, finished or not.
+        out: the HTML file; None puts it beside the store.
+
+    Returns:
+        The path of the HTML file.
+
+    Raises:
+        ValueError: the store holds no study yet.
+    """
+    page = (out or store.path).with_suffix(".html")
+    found = findings(store)
+    command = f"equipoise run {page.stem}.toml --out {store.path.name}"
+    facts = context(found, command)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(_templates().get_template("page.html").render(facts), encoding="utf-8")
+    page.with_suffix(".md").write_text(
+        _templates().get_template("page.md").render(facts), encoding="utf-8"
+    )
+    page.with_suffix(".csv").write_text(tables.to_csv(found), encoding="utf-8")
+    return page
+
+
+def context(found: Findings, command: str) -> dict[str, Any]:
+    """Everything the templates show."""
+    charts: dict[str, figures.Spec] = {}
+
+    def chart(name: str, spec: figures.Spec | None) -> str | None:
+        if spec is None:
+            return None
+        charts[name] = spec
+        return name
+
+    equal = found.arm("ew")
+    shown = _highlighted(found)
+    facts: dict[str, Any] = {
+        "title": found.spec.title(),
+        "found": found,
+        "spec": found.spec,
+        "protocol": PROTOCOLS[found.spec.protocol],
+        "verdict": headline(found),
+        "sentences": [
+            compare(each, baseline)
+            for baseline in ("ew", "rlw")
+            for each in found.arms
+            if baseline in each.against
+        ],
+        "warnings": warnings(found),
+        "results": tables.results(found),
+        "comparisons": tables.comparisons(found),
+        "differences": chart("differences", figures.differences(found, "ew")),
+        "deltas": chart("deltas", figures.deltas(found)),
+        "weights": _panels(chart, "weights", found, figures.weights, found.arms),
+        "rates": _panels(chart, "rates", found, figures.rates, found.all_arms),
+        "curves": [
+            (
+                f"{measure.task}: {measure.metric}",
+                chart(f"curve{place}", figures.curves(found, measure, shown)),
+            )
+            for place, measure in enumerate(found.measures)
+        ],
+        "shown": list(zip(shown, figures.HIGHLIGHTS, strict=False)),
+        "cost": chart("cost", figures.cost(found)),
+        "cosines": chart("cosines", figures.cosines(found, equal)),
+        "norms": chart("norms", figures.norms(found, equal)),
+        "pairs": figures.pair_colors(found, equal),
+        "tasks": figures.task_colors(found),
+        "trouble": _trouble(found),
+        "facts": _facts(found),
+        "toml": found.spec.to_toml(),
+        "command": command,
+    }
+    facts["charts"] = Markup(json.dumps(charts).replace("<", "\\u003c"))
+    facts["bundle"] = Markup(_bundle())
+    return facts
+
+
+def _panels(
+    chart: Any, kind: str, found: Findings, draw: Any, arms: list[ArmFindings]
+) -> list[Any]:
+    """Titles and names of small charts, one an arm."""
+    panels = [
+        (each.arm.label, chart(f"{kind}-{place}", draw(found, each)))
+        for place, each in enumerate(arms)
+    ]
+    return [panel for panel in panels if panel[1] is not None]
+
+
+def _highlighted(found: Findings) -> list[str]:
+    """Curves to show in colour: equal weights, the best arm, single-task networks, random weights."""
+    ranked = [each for each in found.arms if np.isfinite(each.delta.value)]
+    ranked.sort(key=lambda each: -each.delta.value)
+    best = [each.arm.label for each in ranked if each.arm.label not in ("ew", "rlw")][:1]
+    return ["ew", *best, "single-task", "rlw"]
+
+
+def _trouble(found: Findings) -> list[tuple[str, str, str]]:
+    """Trials that failed or diverged: what, how, the note."""
+    return [
+        (_described(stored.trial), stored.status, stored.note)
+        for stored in found.stored.values()
+        if stored.status != "done"
+    ]
+
+
+def _described(trial: Trial) -> str:
+    who = f"single-task {trial.task}" if trial.task else trial.method
+    return f"{who}, {trial.stage}, lr {trial.learning_rate:g}, seed {trial.seed}"
+
+
+def _facts(found: Findings) -> dict[str, Any]:
+    spent = [stored.cost for stored in found.stored.values() if stored.cost]
+    finals = sum(stored.trial.stage == "final" for stored in found.stored.values())
+    return {
+        "trials": len(found.stored),
+        "finals": finals,
+        "tuning": len(found.stored) - finals,
+        "cpu_seconds": sum(cost.seconds for cost in spent),
+        "samples": sum(cost.samples for cost in spent),
+        "candidates": max(len(each.choice.scores) for each in found.all_arms),
+        "threads": sorted({stored.threads for stored in found.stored.values() if stored.threads}),
+    }
+
+
+@lru_cache(maxsize=1)
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script."""
+    bundle = vl_convert.javascript_bundle(None)
+    if "</script" in bundle:
+        raise ValueError("the chart library contains a closing script tag and cannot be inlined")
+    return str(bundle)
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    def page_is_html(name: str | None) -> bool:
+        return name is not None and name.endswith(".html")
+
+    return Environment(
+        loader=PackageLoader("equipoise.report", "."),
+        autoescape=page_is_html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

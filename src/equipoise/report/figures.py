@@ -48,7 +48,7 @@ def deltas(found: Findings) -> Spec | None:
     ]
     for row in rows:
         row["color"] = INK if row["label"] == "ew" else "var(--accent)"
-    return _forest(rows, "Delta_m against single-task networks, % (higher is better)")
+    return _forest(rows, "Delta_m, % (higher is better)")
 
 
 def _forest_row(label: str, estimate: Estimate, verdict: str) -> Row:
@@ -85,24 +85,28 @@ def _forest(rows: list[Row], title: str) -> Spec | None:
 
 
 def weights(found: Findings, entry: ArmFindings) -> Spec | None:
-    """Share of each task in the weights over the epochs, mean over seeds."""
+    """Share of each task in the weights over the epochs: mean and spread over the steps of an epoch."""
     ids = {trial.id for trial in entry.trials}
-    means: dict[tuple[int, str], list[float]] = defaultdict(list)
-    for trial, epoch, task, mean, _ in found.weights:
+    seen: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
+    for trial, epoch, task, mean, std in found.weights:
         if trial in ids:
-            means[epoch, task].append(mean)
-    if not means:
-        return None
+            seen[epoch, task].append((mean, std))
+    means = {key: np.mean(values, axis=0) for key, values in seen.items()}
     sums: dict[int, float] = defaultdict(float)
-    for (epoch, _), values in means.items():
-        sums[epoch] += float(np.mean(values))
+    for (epoch, _), (mean, _) in means.items():
+        sums[epoch] += float(mean)
     rows = [
-        {"epoch": epoch, "task": task, "share": float(np.mean(values)) / sums[epoch]}
-        for (epoch, task), values in means.items()
-        if sums[epoch]
+        {
+            "epoch": epoch,
+            "task": task,
+            "share": float(mean) / sums[epoch],
+            "low": float(mean - std) / sums[epoch],
+            "high": float(mean + std) / sums[epoch],
+        }
+        for (epoch, task), (mean, std) in means.items()
+        if sums[epoch] > 0
     ]
-    scale = alt.Scale(domain=[0, 1])
-    return _small_lines(rows, "share", scale, _task_colors(found))
+    return _small_lines(rows, "share", alt.Scale(domain=[0, 1]), task_colors(found))
 
 
 def curves(found: Findings, measure: Measure, shown: Sequence[str]) -> Spec | None:
@@ -160,11 +164,13 @@ HIGHLIGHTS = ("var(--ink)", "var(--accent)", "var(--task2)", "var(--task3)")
 def rates(found: Findings, entry: ArmFindings) -> Spec | None:
     """Validation score of each tuning candidate; the chosen one is filled."""
     rows = []
-    single = entry.arm.task is not None
+    task = entry.arm.task
     varied = {candidate.learning_rate for candidate in entry.choice.scores}
     for candidate, score in entry.choice.scores.items():
-        tuned = [f"{name} {candidate.option(name):g}" for name in entry.arm.search]
+        tuned = [f"{candidate.option(name):g}" for name in entry.arm.search]
         at = f"{candidate.learning_rate:g}" if len(varied) > 1 or not tuned else ""
+        if task is not None and not _first(found, task).higher_is_better:
+            score = -score
         rows.append(
             {
                 "at": " ".join(filter(None, [at, *tuned])),
@@ -175,7 +181,7 @@ def rates(found: Findings, entry: ArmFindings) -> Spec | None:
     known = [row for row in rows if row["score"] is not None]
     if not known:
         return None
-    scale = alt.Scale(zero=False) if single else alt.Scale(domain=_shared_domain(found))
+    scale = alt.Scale(zero=False, padding=6) if task else alt.Scale(domain=_shared_domain(found))
     y = alt.Y("score:Q", title=None, scale=scale, axis=alt.Axis(tickCount=3))
     x = alt.X("at:O", sort=None, title=None, axis=alt.Axis(labelAngle=0))
     base = alt.Chart(alt.InlineData(values=rows)).encode(
@@ -191,8 +197,29 @@ def _shared_domain(found: Findings) -> list[float]:
     scores = [
         score for each in found.arms for score in each.choice.scores.values() if np.isfinite(score)
     ]
-    # One hopeless candidate must not flatten all panels: the axis ends at the lower decile.
-    return [float(min(np.percentile(scores, 10), 0)) - 1, float(max(max(scores), 0)) + 1]
+    chosen = [
+        each.choice.scores[each.choice.candidate] for each in found.arms if each.choice.candidate
+    ]
+    # One hopeless candidate must not flatten all panels: the axis ends at the lower decile, or at the
+    # lowest chosen score.
+    low = min(float(np.percentile(scores, 10)), *chosen, 0.0)
+    margin = 0.06 * (max(*scores, 0.0) - low) + 0.1
+    return [low - margin, max(*scores, 0.0) + margin]
+
+
+def rates_title(found: Findings, entry: ArmFindings) -> str:
+    """What a panel of :func:`rates` shows, where it is not Delta_m by learning rate."""
+    if entry.arm.task is not None:
+        first = _first(found, entry.arm.task)
+        good = "higher" if first.higher_is_better else "lower"
+        return f"{entry.arm.label}: {first.metric} ({good} is better)"
+    if entry.arm.search:
+        return f"{entry.arm.label}: {', '.join(entry.arm.search)}"
+    return entry.arm.label
+
+
+def _first(found: Findings, task: str) -> Measure:
+    return next(measure for measure in found.measures if measure.task == task)
 
 
 def cost(found: Findings) -> Spec | None:
@@ -201,8 +228,8 @@ def cost(found: Findings) -> Spec | None:
         {
             "label": each.arm.label,
             "ratio": each.spent.ratio,
-            "passes": f"{each.spent.backwards:.3g}",
-            "text": f"{each.spent.ratio:.2f}×",
+            "text": f"{each.spent.ratio:.2f}×, {_passes(each.spent.backwards)}",
+            "color": INK if each.arm.label == "ew" else "var(--accent)",
         }
         for each in found.arms
         if each.spent and np.isfinite(each.spent.ratio)
@@ -217,16 +244,25 @@ def cost(found: Findings) -> Spec | None:
             title=None,
             axis=alt.Axis(ticks=False, domain=False),
         ),
-        x=alt.X("ratio:Q", title="time of a step, as a multiple of ew", scale=alt.Scale(zero=True)),
+        x=alt.X(
+            "ratio:Q",
+            title="time of a step, as a multiple of ew",
+            # Room for the text at the end of the longest bar.
+            scale=alt.Scale(domain=[0, 1.4 * max(float(str(row["ratio"])) for row in rows)]),
+            axis=alt.Axis(tickCount=5),
+        ),
         tooltip=[
             alt.Tooltip("label:N", title="method"),
-            alt.Tooltip("text:N", title="time"),
-            alt.Tooltip("passes:N", title="backward passes"),
+            alt.Tooltip("text:N", title="time of a step"),
         ],
     )
-    bars = base.mark_bar(color="var(--accent)", opacity=0.75, height=10)
+    bars = base.mark_bar(opacity=0.8, height=9).encode(color=alt.Color("color:N", scale=None))
     labels = base.mark_text(align="left", dx=4, color=SOFT).encode(text="text:N")
     return _sized(bars + labels, height=22 * len(rows))
+
+
+def _passes(count: float) -> str:
+    return f"{count:.3g} backward pass" + ("" if round(count, 2) == 1 else "es")
 
 
 def cosines(found: Findings, entry: ArmFindings) -> Spec | None:
@@ -243,7 +279,7 @@ def norms(found: Findings, entry: ArmFindings) -> Spec | None:
     rows = _gradients(found, entry, lambda task, other: task == other)
     rows = [row for row in rows if row["value"] > 0]
     scale = alt.Scale(type="log", nice=False)
-    return _small_lines(rows, "value", scale, _task_colors(found), height=170)
+    return _small_lines(rows, "value", scale, task_colors(found), height=170)
 
 
 def _gradients(found: Findings, entry: ArmFindings, wanted: Any) -> list[Row]:
@@ -264,11 +300,9 @@ def pair_colors(found: Findings, entry: ArmFindings) -> dict[str, str]:
     return dict(zip(sorted({str(row["task"]) for row in rows}), TASKS, strict=False))
 
 
-def _task_colors(found: Findings) -> dict[str, str]:
+def task_colors(found: Findings) -> dict[str, str]:
+    """Colours of the tasks."""
     return dict(zip(found.single, TASKS, strict=False))
-
-
-task_colors = _task_colors
 
 
 def _small_lines(
@@ -288,6 +322,11 @@ def _small_lines(
             tooltip=["task:N", "epoch:Q", alt.Tooltip(f"{field}:Q", format=".3~f")],
         )
     )
+    if all("low" in row for row in values):
+        band = chart.mark_area(opacity=0.16, clip=True).encode(
+            y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q"
+        )
+        chart = band + chart
     return _sized(chart, height=height)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from equipoise.report import figures, tables
 from equipoise.study import (
@@ -81,8 +82,14 @@ def context(found: Findings, command: str) -> dict[str, Any]:
         "comparisons": tables.comparisons(found),
         "differences": chart("differences", figures.differences(found, "ew")),
         "deltas": chart("deltas", figures.deltas(found)),
-        "weights": _panels(chart, "weights", found, figures.weights, found.arms),
-        "rates": _panels(chart, "rates", found, figures.rates, found.all_arms),
+        "weights": [
+            (each.arm.label, id)
+            for each, id in _panels(chart, "weights", found, figures.weights, found.arms)
+        ],
+        "rates": [
+            (figures.rates_title(found, each), id)
+            for each, id in _panels(chart, "rates", found, figures.rates, found.all_arms)
+        ],
         "curves": [
             (
                 f"{measure.task}: {measure.metric}",
@@ -108,13 +115,22 @@ def context(found: Findings, command: str) -> dict[str, Any]:
 
 def _panels(
     chart: Any, kind: str, found: Findings, draw: Any, arms: list[ArmFindings]
-) -> list[Any]:
+) -> list[tuple[ArmFindings, str]]:
     """Titles and names of small charts, one an arm."""
     panels = [
-        (each.arm.label, chart(f"{kind}-{place}", draw(found, each)))
-        for place, each in enumerate(arms)
+        (each, chart(f"{kind}-{place}", draw(found, each))) for place, each in enumerate(arms)
     ]
     return [panel for panel in panels if panel[1] is not None]
+
+
+def _pretty(text: object) -> Markup:
+    """Sets Delta_m as a symbol, and keeps a number and its interval on one line."""
+    plain = str(escape(text)).replace("Delta_m", "Δ<sub>m</sub>")
+    return Markup(_ESTIMATE.sub(lambda found: found[0].replace(" ", "\u00a0"), plain))
+
+
+# A number and its interval: "+4.9 [2.8, 7.0]".
+_ESTIMATE = re.compile(r"[+−]?\d[\d.]* \[[^\]]*\]")
 
 
 def _highlighted(found: Findings) -> list[str]:
@@ -156,7 +172,7 @@ def _facts(found: Findings) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script."""
-    bundle = vl_convert.javascript_bundle(None)
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     if "</script" in bundle:
         raise ValueError("the chart library contains a closing script tag and cannot be inlined")
     return str(bundle)
@@ -167,7 +183,7 @@ def _templates() -> Environment:
     def page_is_html(name: str | None) -> bool:
         return name is not None and name.endswith(".html")
 
-    return Environment(
+    templates = Environment(
         loader=PackageLoader("equipoise.report", "."),
         autoescape=page_is_html,
         undefined=StrictUndefined,
@@ -175,3 +191,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    templates.filters["pretty"] = _pretty
+    return templates

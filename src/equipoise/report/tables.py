@@ -23,7 +23,7 @@ COLUMNS = (
 SAID = {
     "better": "better",
     "worse": "worse",
-    "undecided": "no difference shown",
+    "undecided": "not shown",
     "untested": "not tested",
 }
 
@@ -59,7 +59,7 @@ def results(found: Findings) -> Table:
     """One row a method, best Delta_m first: Delta_m, every metric, rank, cost, chosen setting."""
     ordered = sorted(found.arms, key=lambda each: _last_if_missing(-each.delta.value))
     columns = ["method", "Delta_m", *[f"{m.task} {m.metric}" for m in found.measures]]
-    columns += ["rank", "time", "backward passes", "setting"]
+    columns += ["rank", "time", "passes", "setting"]
     arrows = ["↑ %" if m.higher_is_better and m.unit == "%" else _arrow(m) for m in found.measures]
     units = ["", "% ↑", *arrows, "mean ↓", "× ew", "a step", "chosen"]
     best = _best(found, ordered)
@@ -116,7 +116,7 @@ def comparisons(found: Findings) -> Table:
     columns = ["method"]
     units = [""]
     for baseline in ("ew", "rlw"):
-        columns += [f"{MINUS} {baseline}", "p", "won", f"against {baseline}"]
+        columns += [f"{MINUS} {baseline}", "p", "won", f"than {baseline}"]
         units += ["points [95 %]", "Holm", "pairs", ""]
     rows = []
     ordered = [each for each in found.arms if each.against]

@@ -36,7 +36,7 @@ class Spent:
     """What an arm's final trials cost.
 
     Attributes:
-        step_ms: median over runs of the median wall time of a step.
+        step_ms: wall time of a step, the median over runs.
         ratio: to equal weighting, the median over runs paired by seed.
         backwards: backward passes through the trunk in a step.
         seconds: wall time of a run.

@@ -68,13 +68,16 @@ def run(spec: Spec, out: str | Path, executor: Executor, listener: Listener | No
 
 
 def finals(spec: Spec, arms: Sequence[Arm], choices: Mapping[str, Choice]) -> list[Trial]:
-    """The final trials of every arm for which tuning chose something."""
-    return [
-        trial
+    """The final trials of every arm for which tuning chose something, seed by seed.
+
+    Runs of one seed are neighbours in time, so that their times are taken under the same load.
+    """
+    runs = [
+        protocols.final(spec, arm, chosen)
         for arm in arms
         if (chosen := choices[arm.label].candidate) is not None
-        for trial in protocols.final(spec, arm, chosen)
     ]
+    return [trial for seed in zip(*runs, strict=True) for trial in seed]
 
 
 def refuse_impossible(spec: Spec, arms: Sequence[Arm], built: Problem) -> None:

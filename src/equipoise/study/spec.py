@@ -192,13 +192,13 @@ def _explain(error: dict[str, Any]) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
-        return (
-            "{ "
-            + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items())
-            + " }"
-        )
+        pairs = [f"{_key(key)} = {_toml(each)}" for key, each in value.items()]
+        return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(each) for each in value) + "]"
-    if isinstance(value, float):
-        return repr(value) if "." in repr(value) or "e" in repr(value) else f"{value!r}.0"
-    return json.dumps(value, ensure_ascii=False)
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if bare else json.dumps(name, ensure_ascii=False)

@@ -125,7 +125,7 @@ class Cost:
         samples: training examples seen.
         forwards: forward passes for training.
         backwards: backward passes through the shared trunk, counted in whole trunks.
-        step_ms: median wall time of a step, in milliseconds.
+        step_ms: wall time of a step, in milliseconds: a tenth of the steps were faster.
         seconds: wall time of the whole trial, evaluation included.
     """
 

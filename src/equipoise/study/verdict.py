@@ -40,11 +40,11 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 1) -> str:
-    """``+0.4 [−0.2, +1.0]``."""
+    """``+0.4 [−0.2, 1.0]``."""
     if not np.isfinite(estimate.low):
         return signed(estimate.value, digits)
-    low, high = signed(estimate.low, digits), signed(estimate.high, digits)
-    return f"{signed(estimate.value, digits)} [{low}, {high}]"
+    bounds = [signed(bound, digits).lstrip("+") for bound in (estimate.low, estimate.high)]
+    return f"{signed(estimate.value, digits)} [{', '.join(bounds)}]"
 
 
 def outcome(entry: ArmFindings, baseline: str) -> Outcome:
@@ -113,23 +113,23 @@ def _overall(arms: list[ArmFindings], baseline: str, called: str) -> Sentence:
     if not better and not worse:
         which = f"any of {many}" if len(arms) > 1 else many
         return Sentence(f"No difference to {called} was shown for {which}.", "undecided")
-    parts = []
     if better:
-        named = ", ".join(
-            f"{each.arm.label} ({interval(each.against[baseline])})" for each in better
-        )
-        parts.append(f"Better than {called}: {named}.")
+        parts = [f"Better than {called}: {_named(better, baseline)}."]
     else:
-        parts.append(f"None of {many} was shown to be better than {called}.")
+        none = f"None of {many} was" if len(arms) > 1 else f"{many} was not"
+        parts = [f"{none} shown to be better than {called}."]
     if worse:
-        named = ", ".join(
-            f"{each.arm.label} ({interval(each.against[baseline])})" for each in worse
-        )
-        parts.append(f"Worse: {named}.")
+        parts.append(f"Worse: {_named(worse, baseline)}.")
     left = len(arms) - len(better) - len(worse)
     if left:
         parts.append(f"No difference shown for the other {left}.")
     return Sentence(" ".join(parts), "better" if better else "worse")
+
+
+def _named(arms: list[ArmFindings], baseline: str) -> str:
+    """``cagrad +4.9 [2.8, 7.0] and pcgrad +1.5 [0.9, 2.0]``."""
+    each = [f"{one.arm.label} {interval(one.against[baseline])}" for one in arms]
+    return " and ".join(filter(None, [", ".join(each[:-1]), each[-1]]))
 
 
 def _best_first(arms: list[ArmFindings], baseline: str) -> list[ArmFindings]:

@@ -11,10 +11,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from equipoise.bilevel import descend, learn_weights
 from equipoise.learning import Learning
-from equipoise.methods.base import JacobianMethod, LossMethod, Method
+from equipoise.methods.base import BilevelMethod, JacobianMethod, LossMethod, Method
 from equipoise.methods.catalogue import find
 from equipoise.methods.catalogue import method as build
+from equipoise.methods.forum import FORUM
 from equipoise.monitor import explanation, untouched
 from equipoise.routes import parameters as by_parameters
 from equipoise.routes.features import Features, Share, Views
@@ -210,11 +212,48 @@ class Balancer(nn.Module):
         """
         if not self.training or type(self.method).after_step is Method.after_step:
             return
-        with untouched():
+        with untouched(), torch.no_grad():
             present = named(closure(), self.tasks)
         step = step_of(present, self.tasks or tuple(present))
         with self._weighing.only(step):
             self.method.after_step(step.values)
+
+    def bilevel(self, inner: Callable[[], Losses], outer: Callable[[], Losses]) -> Tensor:
+        """The balanced loss of a method that learns its weights on outer losses (MOML, FORUM).
+
+        Args:
+            inner: computes the losses of the training batch.
+            outer: computes the losses of a validation batch.
+
+        Returns:
+            A scalar to call ``backward()`` on, as :meth:`forward` gives it.
+
+        Raises:
+            TypeError: the method has no outer losses.
+        """
+        if not isinstance(self.method, BilevelMethod):
+            raise TypeError(
+                f"'{self.card.id}' learns nothing on outer losses; call balancer(losses)"
+            )
+        if not self.training:
+            return self.forward(inner())
+
+        def all_of(closure: Callable[[], Losses]) -> list[Tensor]:
+            step, _ = self._read(closure())
+            if step.index is not None:
+                raise ValueError(f"'{self.card.id}' needs the losses of all tasks in every step")
+            return step.tensors
+
+        if isinstance(self.method, FORUM):
+            total, values = descend(self.method, lambda: all_of(inner), lambda: all_of(outer))
+            step = step_of(
+                dict(zip(self.tasks or (), values.unbind(), strict=True)), self.tasks or ()
+            )
+            self._record.step(step, self.method.weights(values), None)
+            self._weighing.step += 1
+            return total
+        learn_weights(self.method, lambda: all_of(inner), lambda: all_of(outer))
+        return self.forward(inner())
 
     def end_epoch(self) -> None:
         """For methods that work with epoch means (DWA); else does nothing."""

@@ -94,7 +94,7 @@ class Record:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """No gradients; batch-norm statistics and random generators end as they began."""
+    """Batch-norm statistics and random generators end as they began."""
     kept: dict[nn.Module, dict[str, Tensor]] = {}
 
     def keep(module: nn.Module, _: Any) -> None:
@@ -103,7 +103,7 @@ def untouched() -> Iterator[None]:
 
     hook = register_module_forward_pre_hook(keep)
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng():
             yield
     finally:
         hook.remove()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-Needs = Literal["losses", "gramian", "jacobian"]
+Needs = Literal["losses", "gramian", "jacobian", "batches", "bilevel"]
 Heads = Literal["weighted", "unweighted"]
 
 
@@ -261,6 +261,28 @@ class JacobianMethod(Method):
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`Method.direction`."""
         return self.combine(jacobian, losses)
+
+
+class BilevelMethod(LossMethod):
+    """A method that learns loss weights on outer (validation) losses, a look ahead at a time.
+
+    Attributes:
+        inner_rate: learning rate of the virtual step on the inner losses.
+        inner_steps: number of virtual steps.
+    """
+
+    needs = "bilevel"
+    inner_rate: float
+    inner_steps: int = 1
+
+    def learn(self, cross: Tensor) -> None:
+        """Moves the weights, given what they do to the outer losses.
+
+        Args:
+            cross: ``Tensor[K, K]``, inner product of the gradient of inner loss i before the virtual
+                step with that of outer loss j after it.
+        """
+        raise NotImplementedError
 
 
 class Random(Method):

@@ -6,6 +6,7 @@ import difflib
 import inspect
 from typing import Any
 
+from equipoise.methods.auto_lambda import AutoLambda
 from equipoise.methods.base import Card, Method
 from equipoise.methods.cagrad import CAGrad
 from equipoise.methods.cosmos import COSMOS
@@ -14,6 +15,7 @@ from equipoise.methods.dtp import DTP
 from equipoise.methods.dwa import DWA
 from equipoise.methods.ew import EW
 from equipoise.methods.famo import FAMO
+from equipoise.methods.forum import FORUM
 from equipoise.methods.gls import GLS
 from equipoise.methods.go4align import GO4Align
 from equipoise.methods.graddrop import GradDrop
@@ -24,6 +26,7 @@ from equipoise.methods.lbtw import LBTW
 from equipoise.methods.ldc_mtl import LDCMTL
 from equipoise.methods.mean import Mean
 from equipoise.methods.mgda import MGDA
+from equipoise.methods.moml import MOML
 from equipoise.methods.pbi import PBI
 from equipoise.methods.pcgrad import PCGrad
 from equipoise.methods.relobralo import ReLoBRaLo
@@ -74,6 +77,10 @@ METHODS: tuple[type[Method], ...] = (
     CAGrad,
     # jacobian
     GradDrop,
+    # bilevel
+    MOML,
+    AutoLambda,
+    FORUM,
 )
 
 BY_ID: dict[str, type[Method]] = {cls.card.id: cls for cls in METHODS}

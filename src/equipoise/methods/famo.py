@@ -10,11 +10,10 @@ from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
 from equipoise.methods.options import PerTask, not_negative, positive
+from equipoise.methods.own_adam import OwnAdam
 
-BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8
 
-
-class FAMO(LossMethod):
+class FAMO(OwnAdam, LossMethod):
     r"""Decreases all log losses at about the same rate, from the losses alone.
 
     .. math::
@@ -40,16 +39,11 @@ class FAMO(LossMethod):
     """
 
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {
+        **OwnAdam.adam_state,
         "logits": (-1,),
-        "first_moment": (-1,),
-        "second_moment": (-1,),
-        "updates": (-1,),
         "before": (-1,),
     }
     logits: Tensor
-    first_moment: Tensor
-    second_moment: Tensor
-    updates: Tensor
     before: Tensor
 
     card = Card(
@@ -108,16 +102,10 @@ class FAMO(LossMethod):
                 "training step first"
             )
         delta = self.before - self._gaps(losses).log()
-        zero = torch.zeros_like(delta)
-        logits = self.recall("logits", zero)
+        logits = self.recall("logits", torch.zeros_like(delta))
         z = logits.softmax(-1)
         gradient = z * (delta - (z * delta).sum(-1, keepdim=True)) + self.gamma * logits
-        self.updates = self.recall("updates", zero) + 1
-        self.first_moment = torch.lerp(gradient, self.recall("first_moment", zero), BETA1)
-        self.second_moment = torch.lerp(gradient**2, self.recall("second_moment", zero), BETA2)
-        first = self.first_moment / (1 - BETA1**self.updates)
-        second = self.second_moment / (1 - BETA2**self.updates)
-        self.logits = logits - self.lr * first / (second.sqrt() + ADAM_EPS)
+        self.logits = logits + self.adam(gradient, self.lr)
 
     def _gaps(self, losses: Tensor) -> Tensor:
         gaps = losses.detach() - self.min_losses.of(self, losses) + self.eps

@@ -23,10 +23,12 @@ from equipoise.routes.features import Features, Share, Views
 from equipoise.routes.gramian import gramian as gramian_of
 from equipoise.routes.shared import SharedParameters
 from equipoise.routes.tasks import Losses, Step, named, require_graph, step_of
+from equipoise.smoothing import Smoothing
 from equipoise.weighing import OnFailure, Prior, Weighing, WeightSum, weighted
 
 Route = Literal["auto", "losses", "parameters", "features"]
 HeadRule = Literal["paper", "weighted", "unweighted"]
+Transform = Literal["none", "log"]
 NonFinite = Literal["raise", "skip_task", "skip_step"]
 
 
@@ -55,6 +57,12 @@ class Balancer(nn.Module):
             :meth:`metrics`.
         self_optimized: weights that are learned are stepped by an Adam of the balancer's own; a number
             is its learning rate (True: 0.01).
+        transform: ``"log"`` balances the logarithms of the losses, which divides every task gradient by
+            its loss.
+        weight_ema: share of the last weights in the new ones.
+        weight_floor: no weight of the method is below.
+        weight_cap: no weight of the method is above.
+        gradient_ema: share of the last task gradients in the new ones; only with the parameters route.
         seed: of the random draws; None follows ``torch.manual_seed``.
         options: the method's own options.
 
@@ -76,6 +84,11 @@ class Balancer(nn.Module):
         nonfinite: NonFinite = "raise",
         on_failure: OnFailure = "raise",
         self_optimized: bool | float = False,
+        transform: Transform = "none",
+        weight_ema: float = 0.0,
+        weight_floor: float | None = None,
+        weight_cap: float | None = None,
+        gradient_ema: float = 0.0,
         seed: int | None = None,
         **options: Any,
     ) -> None:
@@ -86,6 +99,7 @@ class Balancer(nn.Module):
             ("weight_sum", weight_sum, WeightSum),
             ("nonfinite", nonfinite, NonFinite),
             ("on_failure", on_failure, OnFailure),
+            ("transform", transform, Transform),
         ):
             if value not in get_args(kind):
                 raise ValueError(
@@ -110,7 +124,12 @@ class Balancer(nn.Module):
         self._shared = SharedParameters(shared)
         self._share: Share | None = None
         self._learning = Learning(self.method, self_optimized)
-        self._weighing = Weighing(self.method, self.prior, weight_sum, update_every, on_failure)
+        self.transform: Transform = transform
+        smoothing = Smoothing(weight_ema, gradient_ema, weight_floor, weight_cap)
+        smoothing.check(self.method)
+        self._weighing = Weighing(
+            self.method, self.prior, weight_sum, update_every, on_failure, smoothing
+        )
         self._record = self._weighing.record
         self._refuse_contradictions(route, heads)
         if tasks is not None:
@@ -215,6 +234,7 @@ class Balancer(nn.Module):
         with untouched(), torch.no_grad():
             present = named(closure(), self.tasks)
         step = step_of(present, self.tasks or tuple(present))
+        step = self._transformed(step)
         with self._weighing.only(step):
             self.method.after_step(step.values)
 
@@ -314,6 +334,7 @@ class Balancer(nn.Module):
             "last": self._weighing.last,
             "learning": self._learning.state(),
             "record": self._record.state(),
+            "smoothing": self._weighing.smoothing.state(),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -329,6 +350,7 @@ class Balancer(nn.Module):
         self._weighing.last = state["last"]
         self._learning.restore(state["learning"])
         self._record.restore(state["record"])
+        self._weighing.smoothing.restore(state["smoothing"])
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -401,15 +423,17 @@ class Balancer(nn.Module):
             if self.nonfinite == "skip_step" or len(bad) == len(step.names):
                 return None
             step = step.keep(finite, self.tasks or ())
-        if self.method.positive_losses and min(v for v in values if math.isfinite(v)) <= 0:
-            for name, value in zip(step.names, step.values.tolist(), strict=True):
-                if value <= 0:
-                    raise ValueError(
-                        f"loss '{name}' is {value:.4g}, but '{self.card.id}' needs positive losses; add a "
-                        "constant to it, or choose a method without a logarithm"
-                    )
+        step = self._transformed(step)
+        if self.method.positive_losses:
+            _refuse_not_positive(step, f"'{self.card.id}'")
         self._learning.watch(step.tensors[0])
         return step
+
+    def _transformed(self, step: Step) -> Step:
+        if self.transform == "none":
+            return step
+        _refuse_not_positive(step, "transform='log'")
+        return step.logarithmic()
 
     def _weights_scale_losses(self) -> bool:
         """Whether the balanced loss is a plain weighted sum, known before any backward pass."""
@@ -421,6 +445,11 @@ class Balancer(nn.Module):
         if self._weights_scale_losses():
             return "losses"
         if share is not None and self.route != "parameters":
+            if self._weighing.smoothing.gradient_ema:
+                raise ValueError(
+                    "gradient_ema averages gradients of the same parameters over steps, which the features "
+                    "route does not have; use route='parameters'"
+                )
             return "features"
         if self.route == "features":
             raise ValueError(
@@ -534,6 +563,17 @@ def _method(method: str | Method, options: dict[str, Any], seed: int | None) -> 
     if seed is not None and "seed" in inspect.signature(find(method)).parameters:
         options["seed"] = seed
     return build(method, **options)
+
+
+def _refuse_not_positive(step: Step, who: str) -> None:
+    values = step.values.tolist()
+    if min(values) > 0:
+        return
+    name, value = next((n, v) for n, v in zip(step.names, values, strict=True) if v <= 0)
+    raise ValueError(
+        f"loss '{name}' is {value:.4g}, but {who} needs positive losses; add a constant to it, or choose a "
+        "method without a logarithm"
+    )
 
 
 def _processes() -> int:

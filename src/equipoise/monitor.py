@@ -34,7 +34,7 @@ class Record:
     def step(self, step: Step, applied: Tensor | None, gramian: Tensor | None) -> None:
         """Notes a step."""
         self.names = step.names
-        self.values = step.values
+        self.values = step.raw
         self.applied = None if applied is None else applied.detach()
         self.gramian = gramian
 

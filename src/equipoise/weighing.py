@@ -14,6 +14,7 @@ from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Me
 from equipoise.monitor import Record
 from equipoise.routes.gramian import gramian as gramian_of
 from equipoise.routes.tasks import Step
+from equipoise.smoothing import Smoothing
 from equipoise.solvers import SolverError
 
 WeightSum = Literal["paper", "tasks", "one"]
@@ -30,6 +31,7 @@ class Weighing:
         weight_sum: scale of the weights.
         update_every: new weights every so many steps.
         on_failure: what a failed solver means.
+        smoothing: averages and bounds.
 
     Attributes:
         step: number of the step.
@@ -45,12 +47,14 @@ class Weighing:
         weight_sum: WeightSum,
         update_every: int,
         on_failure: OnFailure,
+        smoothing: Smoothing,
     ) -> None:
         self.method = method
         self.prior = dict(prior)
         self.weight_sum = weight_sum
         self.update_every = update_every
         self.on_failure = on_failure
+        self.smoothing = smoothing
         self.tasks = 0
         self.step = 0
         self.last: Tensor | None = None
@@ -84,7 +88,7 @@ class Weighing:
                     weights = self.method.weights(nothing, step.values)
                 else:
                     raise TypeError(f"{self.method.card.id} has no weights")
-            self._keep(weights, step)
+            weights = self._keep(weights, step)
         return self._applied(weights.to(step.values), step, None)
 
     def solve(self, gramian: Tensor, step: Step) -> Tensor:
@@ -94,7 +98,7 @@ class Weighing:
         try:
             with self.only(step):
                 weights = self.method.weights(gramian, step.values.double().cpu())
-            self._keep(weights, step)
+            weights = self._keep(weights, step)
         except SolverError:
             if self.on_failure == "raise" or self.last is None:
                 raise
@@ -106,6 +110,8 @@ class Weighing:
         self, parts: list[Tensor], step: Step, known: Tensor | None, features: list[Tensor]
     ) -> list[Tensor]:
         """Task gradients ``[K, ...]``, one tensor per feature, to one gradient each."""
+        if self.smoothing.gradient_ema:
+            parts = [self.smoothing.of_gradients(parts[0], step, self.tasks)]
         if isinstance(self.method, JacobianMethod):
             return self._entries(self.method, parts, step, features)
         flat = [part.flatten(1) for part in parts]
@@ -148,20 +154,23 @@ class Weighing:
                 "are sqrt or log at 0 and overflow in half precision"
             )
 
-    def _keep(self, weights: Tensor, step: Step) -> None:
-        """Remembers the method's weights, before prior and sum, for steps that reuse them."""
+    def _keep(self, weights: Tensor, step: Step) -> Tensor:
+        """The weights, averaged, and remembered before prior and sum for steps that reuse them."""
         weights = weights.detach()
         if step.index is None:
-            self.last = weights
-            return
-        last = weights.new_full((self.tasks,), torch.nan)
+            self.last = weights = self.smoothing.of_weights(weights, self.last)
+            return weights
+        whole = weights.new_full((self.tasks,), torch.nan)
         if self.last is not None:
-            last.copy_(self.last)
-        last[step.index] = weights
-        self.last = last
+            whole.copy_(self.last)
+        weights = self.smoothing.of_weights(weights, whole[step.index])
+        whole[step.index] = weights
+        self.last = whole
+        return weights
 
     def _applied(self, weights: Tensor, step: Step, gramian: Tensor | None) -> Tensor:
-        """The method's weights, times the prior, brought to the sum that was asked for."""
+        """The method's weights in bounds, times the prior, brought to the sum that was asked for."""
+        weights = self.smoothing.bound(weights)
         if self.prior:
             weights = weights * weights.new_tensor(self.priors(step))
         if self.weight_sum != "paper":

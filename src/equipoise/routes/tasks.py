@@ -24,6 +24,8 @@ class Step:
         stacked: the same as ``Tensor[k]``.
         index: positions of the present tasks among all tasks; None when every task is present.
         number: of the step, from 0.
+        values: ``stacked``, detached: what the method sees.
+        raw: the losses as they were given, detached.
     """
 
     names: tuple[str, ...]
@@ -34,6 +36,7 @@ class Step:
 
     def __post_init__(self) -> None:
         self.values = self.stacked.detach()
+        self.raw = self.values
 
     def keep(self, mask: list[bool], tasks: tuple[str, ...]) -> Step:
         """The same step with the tasks only where ``mask`` is true."""
@@ -42,7 +45,16 @@ class Step:
 
     def without_graph(self) -> Step:
         """The same step, holding nothing that would keep a graph alive."""
-        return Step(self.names, [], self.values, self.index, self.number)
+        step = Step(self.names, [], self.values, self.index, self.number)
+        step.raw = self.raw
+        return step
+
+    def logarithmic(self) -> Step:
+        """The step of the losses' logarithms; ``raw`` stays what the losses were."""
+        tensors = [t.log() for t in self.tensors]
+        step = Step(self.names, tensors, torch.stack(tensors), self.index, self.number)
+        step.raw = self.raw
+        return step
 
 
 def named(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor]:

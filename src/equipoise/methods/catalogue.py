@@ -6,38 +6,57 @@ import difflib
 import inspect
 from typing import Any
 
+from equipoise.methods.aligned_mtl import AlignedMTL
 from equipoise.methods.auto_lambda import AutoLambda
 from equipoise.methods.base import Card, Method
 from equipoise.methods.cagrad import CAGrad
+from equipoise.methods.config import ConFIG
 from equipoise.methods.cosmos import COSMOS
 from equipoise.methods.cov import CoV
+from equipoise.methods.cr_mogm import CRMOGM
+from equipoise.methods.db_mtl import DBMTL
 from equipoise.methods.dtp import DTP
+from equipoise.methods.dualproj import DualProj
 from equipoise.methods.dwa import DWA
 from equipoise.methods.ew import EW
+from equipoise.methods.excess_mtl import ExcessMTL
+from equipoise.methods.fairgrad import FairGrad
 from equipoise.methods.famo import FAMO
 from equipoise.methods.forum import FORUM
 from equipoise.methods.gls import GLS
 from equipoise.methods.go4align import GO4Align
 from equipoise.methods.graddrop import GradDrop
+from equipoise.methods.gradnorm import GradNorm
+from equipoise.methods.gradvac import GradVac
 from equipoise.methods.group_dro import GroupDRO
 from equipoise.methods.igb import IGB
+from equipoise.methods.imtl import IMTL
+from equipoise.methods.imtl_g import IMTLG
 from equipoise.methods.imtl_l import IMTLL
+from equipoise.methods.krum import Krum
 from equipoise.methods.lbtw import LBTW
 from equipoise.methods.ldc_mtl import LDCMTL
 from equipoise.methods.mean import Mean
 from equipoise.methods.mgda import MGDA
+from equipoise.methods.moco import MoCo
 from equipoise.methods.moml import MOML
+from equipoise.methods.nash_mtl import NashMTL
 from equipoise.methods.pbi import PBI
 from equipoise.methods.pcgrad import PCGrad
+from equipoise.methods.pivrg import PIVRG
 from equipoise.methods.relobralo import ReLoBRaLo
 from equipoise.methods.rgw import RGW
 from equipoise.methods.rlw import RLW
+from equipoise.methods.rotograd import RotoGrad
 from equipoise.methods.scalarization import Scalarization
 from equipoise.methods.si import SI
 from equipoise.methods.slaw import SLAW
 from equipoise.methods.softadapt import SoftAdapt
 from equipoise.methods.stch import STCH
 from equipoise.methods.tchebycheff import Tchebycheff
+from equipoise.methods.trimmed_mean import TrimmedMean
+from equipoise.methods.unit_norm import UnitNorm
+from equipoise.methods.upgrad import UPGrad
 from equipoise.methods.uw import UW
 from equipoise.methods.uw_o import UWO
 from equipoise.methods.uw_so import UWSO
@@ -75,12 +94,31 @@ METHODS: tuple[type[Method], ...] = (
     MGDA,
     PCGrad,
     CAGrad,
+    NashMTL,
+    FairGrad,
+    PIVRG,
+    IMTLG,
+    IMTL,
+    AlignedMTL,
+    UPGrad,
+    DualProj,
+    ConFIG,
+    Krum,
+    GradVac,
+    GradNorm,
+    UnitNorm,
+    CRMOGM,
+    RotoGrad,
     # jacobian
     GradDrop,
     # bilevel
     MOML,
     AutoLambda,
     FORUM,
+    TrimmedMean,
+    DBMTL,
+    ExcessMTL,
+    MoCo,
 )
 
 BY_ID: dict[str, type[Method]] = {cls.card.id: cls for cls in METHODS}

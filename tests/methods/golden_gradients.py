@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import permutations
 from typing import Any
 
 import torch
-from golden_adapter import Adapter, Case, Comparison, Inputs, by_kind, jacobian, tensor
+from golden_adapter import Adapter, Case, Comparison, Inputs, by_kind, jacobian, sequence, tensor
 
 import equipoise
+from equipoise.methods.excess_mtl import ExcessMTL
 from equipoise.methods.graddrop import GradDrop
+from equipoise.methods.gradnorm import GradNorm
+from equipoise.methods.gradvac import vaccinate
+from equipoise.methods.moco import MoCo
 from equipoise.methods.pcgrad import project
+from equipoise.methods.pivrg import PIVRG
 
 
 def given(case: Case, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,9 +102,156 @@ def graddrop_features(case: Case, inputs: Inputs) -> Iterator[Comparison]:
     yield Comparison("grad", combined, case["expected"]["grad"], gradients)
 
 
+def steps(case: Case, inputs: Inputs) -> Iterator[tuple[str, Any, Any]]:
+    """Prefix of the field names, inputs and case record of each step."""
+    for t, (record, step) in enumerate(
+        zip(inputs[case["input"]]["steps"], case["steps"], strict=False)
+    ):
+        yield f"steps[{t}].", record, step
+
+
+def aligned_mtl(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """Also with preference 1 / K; where the rank is a matter of rounding, both ranks are right."""
+    J, losses = given(case, inputs)
+    expected, mode = case["expected"], case["hyper"]["scale_mode"]
+    other = expected.get("alternative_full_rank") or {}
+    for suffix, preference in (("", 1.0), ("_mean_pref", 1 / len(J))):
+        method = equipoise.method("aligned_mtl", scale_mode=mode, preference=preference)
+        weights = method.weights(J @ J.mT, losses)
+        for name, got in (("grad", weights @ J), ("weights", weights)):
+            key = name + suffix
+            also = (other[name],) if not suffix and name in other else ()
+            if suffix and other:
+                also = ((torch.tensor(other[name], dtype=J.dtype) / len(J)).tolist(),)
+            yield Comparison(key, got, expected[key], J, also)
+
+
+def pivrg(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    J, losses = given(case, inputs)
+    hyper, expected = case["hyper"], case["expected"]
+    method = PIVRG(bound=hyper["bound"], min_temperature=hyper["mintemp"])
+    method.update_scores(hyper["scores"])
+    weights = method.weights(J @ J.mT, losses)
+    yield Comparison("grad", weights @ J, expected["grad"], J)
+    yield Comparison("weights", weights, expected["weights"], J)
+
+
+def nash_mtl(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """The paper's weights, and the public code's clipped gradient."""
+    J, losses = given(case, inputs)
+    expected = case["expected"]
+    weights = equipoise.method("nash_mtl").weights(J @ J.mT, losses)
+    yield Comparison("grad", weights @ J, expected["grad"], J)
+    yield Comparison("weights", weights, expected["weights"], J)
+    clipped = equipoise.method("nash_mtl", max_norm=case["hyper"]["max_norm"])
+    yield Comparison("grad", clipped.direction(J, losses), expected["grad_clip1"], J)
+
+
+def nash_mtl_sequence(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """The balancer reuses weights between updates; here that is one line."""
+    method, every = equipoise.method("nash_mtl"), case["hyper"]["update_weights_every"]
+    weights = torch.empty(0)
+    for t, (prefix, record, step) in enumerate(steps(case, inputs)):
+        J, losses = tensor(record["J"]), tensor(record["losses"])
+        if t % every == 0:
+            weights = method.weights(J @ J.mT, losses)
+        yield Comparison(prefix + "weights", weights, step["expected"]["weights"], J)
+        yield Comparison(prefix + "grad", weights @ J, step["expected"]["grad"], J)
+
+
+def preference(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """UPGrad and DualProj: ``"mean"`` is their default."""
+    J, losses = given(case, inputs)
+    pref, expected = case["hyper"]["pref"], case["expected"]
+    method = equipoise.method(case["method"], preference=None if pref == "mean" else pref)
+    weights = method.weights(J @ J.mT, losses)
+    yield Comparison("grad", weights @ J, expected["grad"], J)
+    yield Comparison("weights", weights, expected["weights"], J)
+    conflict = (J @ (weights @ J) + 1e-9 * J.abs().max() ** 2).clamp_max(0)
+    yield Comparison("grad", conflict, [0.0] * len(J), J)
+
+
+def gradvac(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """With groups of parameters, one Gramian and one set of targets a group."""
+    hyper = case["hyper"]
+    phis: dict[int, torch.Tensor] = {}
+    for prefix, record, step in steps(case, inputs):
+        J, expected = tensor(record["J"]), step["expected"]
+        whole = hyper["groups"] == "whole_model"
+        blocks = [J] if whole else list(J.split(hyper["groups"], 1))
+        orders = torch.tensor(step["orders"])
+        grads, weights = [], J.new_zeros(len(J))
+        for g, block in enumerate(blocks):
+            gramian = block @ block.mT
+            phi = phis.get(g, torch.zeros_like(gramian))
+            rows, phis[g] = vaccinate(gramian, orders, phi, hyper["beta"])
+            weights = rows.sum(0)
+            grads.append(weights @ block)
+        yield Comparison(prefix + "grad", torch.cat(grads), expected["grad"], J)
+        phi_after = phis[0] if whole else torch.stack([phis[g] for g in range(len(blocks))])
+        yield Comparison(prefix + "phi_after", phi_after, expected["phi_after"], J)
+        if whole:
+            yield Comparison(prefix + "weights", weights, expected["weights"], J)
+
+
+def gradnorm(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    hyper = case["hyper"]
+    optimizer, _, lr = hyper["optimizer"].partition("_")
+    softmax = "softmax" in hyper["parametrisation"]
+    method = GradNorm(
+        alpha=hyper["alpha"],
+        lr=float(lr),
+        optimizer=optimizer,
+        form="softmax" if softmax else "paper",
+        initial_losses=hyper.get("initial_losses"),
+    )
+    for prefix, record, step in steps(case, inputs):
+        J, losses, expected = tensor(record["J"]), tensor(record["losses"]), step["expected"]
+        weights = method.weights(J @ J.mT, losses)
+        yield Comparison(prefix + "weights", weights, expected["weights"], J)
+        after = "s_after" if softmax else "weights_after"
+        yield Comparison(prefix + after, method.moved, expected[after], J)
+        if softmax:
+            yield Comparison(prefix + "grad", weights @ J, expected["grad"], J)
+
+
+def db_mtl_options(hyper: Mapping[str, Any]) -> dict[str, Any]:
+    return {"beta": hyper["beta"], "beta_sigma": hyper["beta_sigma"]}
+
+
+def excess_mtl(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    method = ExcessMTL(case["hyper"]["robust_step_size"])
+    for prefix, record, step in steps(case, inputs):
+        J, losses, expected = tensor(record["J"]), tensor(record["losses"]), step["expected"]
+        yield Comparison(prefix + "grad", method.direction(J, losses), expected["grad"], J)
+        yield Comparison(prefix + "weights", method.kept, expected["weights"], J)
+
+
+def moco(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """The file holds LibMTL's form."""
+    names = ("beta", "beta_sigma", "gamma", "gamma_sigma", "rho")
+    method = MoCo(
+        **{name: case["hyper"][name] for name in names}, onto_simplex="softmax", normalized=True
+    )
+    for prefix, record, step in steps(case, inputs):
+        J, losses, expected = tensor(record["J"]), tensor(record["losses"]), step["expected"]
+        yield Comparison(prefix + "grad", method.direction(J, losses), expected["grad"], J)
+        yield Comparison(prefix + "lambda", method.kept, expected["lambda"], J)
+
+
 ADAPTERS: dict[str, Adapter] = {
-    "mgda": mgda,
+    "aligned_mtl": aligned_mtl,
     "cagrad": cagrad,
-    "pcgrad": pcgrad,
+    "db_mtl": sequence(db_mtl_options),
+    "dualproj": preference,
+    "excess_mtl": excess_mtl,
     "graddrop": by_kind(jacobian=graddrop, representation=graddrop_features),
+    "gradnorm": gradnorm,
+    "gradvac": gradvac,
+    "mgda": mgda,
+    "moco": moco,
+    "nash_mtl": by_kind(jacobian=nash_mtl, jacobian_sequence=nash_mtl_sequence),
+    "pcgrad": pcgrad,
+    "pivrg": pivrg,
+    "upgrad": preference,
 }

@@ -1,7 +1,9 @@
 """The small optimisation problems that methods share: K x K, exact, batched, torch only."""
 
+from equipoise.solvers.bargaining import bargaining
 from equipoise.solvers.base import Solution, SolverError
 from equipoise.solvers.cagrad_dual import cagrad_dual
+from equipoise.solvers.equal_cosines import equal_cosines
 from equipoise.solvers.min_norm import min_norm
 from equipoise.solvers.nonnegative_qp import nonnegative_qp
 from equipoise.solvers.simplex import project_simplex
@@ -9,7 +11,9 @@ from equipoise.solvers.simplex import project_simplex
 __all__ = [
     "Solution",
     "SolverError",
+    "bargaining",
     "cagrad_dual",
+    "equal_cosines",
     "min_norm",
     "nonnegative_qp",
     "project_simplex",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, isfinite, sqrt
 from operator import mul
 
@@ -20,7 +21,7 @@ def dot(a: list[float], b: list[float]) -> float:
     return sum(map(mul, a, b), 0.0)
 
 
-def factor(matrix: Rows, chosen: list[int]) -> Rows | None:
+def factor(matrix: Rows, chosen: Sequence[int], rank: float = RANK) -> Rows | None:
     """Cholesky factor of the rows and columns ``chosen``; None if they are dependent."""
     lower: Rows = []
     for position, i in enumerate(chosen):
@@ -29,7 +30,7 @@ def factor(matrix: Rows, chosen: list[int]) -> Rows | None:
         for above, j in zip(lower, chosen[:position], strict=True):
             line.append((row[j] - dot(line, above)) / above[-1])
         pivot = row[i] - dot(line, line)
-        if not pivot > RANK * row[i]:
+        if not pivot > rank * row[i]:
             return None
         line.append(sqrt(pivot))
         lower.append(line)

@@ -1,0 +1,86 @@
+"""DB-MTL: gradients of the log losses, averaged over the steps and brought to the largest norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from equipoise.methods.base import Card, combine
+from equipoise.methods.options import check_positive, fraction, not_negative
+from equipoise.methods.tracked import Tracked
+
+EPSILON = 1e-8
+
+
+class DBMTL(Tracked):
+    r"""Dual-balancing multi-task learning.
+
+    .. math:: \hat g_k \leftarrow \beta_t \hat g_k + (1 - \beta_t) \nabla \log L_k, \qquad
+              d = \max_j \|\hat g_j\| \sum_k \frac{\hat g_k}{\|\hat g_k\|}, \qquad
+              \beta_t = \beta / t^\sigma
+
+    The average starts at 0, without correction: the first steps are short by :math:`1 - \beta_t`. With
+    :math:`\beta = 0` nothing is kept.
+
+    Args:
+        beta: :math:`\beta` in [0, 1).
+        beta_sigma: :math:`\sigma \ge 0`, how the averaging fades out.
+
+    Raises:
+        ValueError: an option out of its range; a loss that is not positive.
+
+    References:
+        Lin et al., *Dual-Balancing for Multi-Task Learning*, 2023, arXiv:2308.12029.
+    """
+
+    positive_losses = True
+    state: ClassVar[Mapping[str, tuple[int, ...]]] = {"average": (-2,), "count": ()}
+    card = Card(
+        id="db_mtl",
+        name="DB-MTL",
+        title="Dual-Balancing for Multi-Task Learning",
+        authors="Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok",
+        venue="arXiv",
+        year=2023,
+        arxiv="2308.12029",
+        equation=r"d = \max_j \|\hat g_j\| \sum_k \hat g_k / \|\hat g_k\|",
+        heads="unweighted",
+        weight_sum="free",
+        degree=None,
+        unit_free=True,
+        defaults="beta = 0.9 and beta_sigma = 0, as in LibMTL; the paper tunes both per data set.",
+        deviations="The paper's heads get the gradient of the log loss, here that of the loss.",
+        libmtl="DB_MTL",
+    )
+
+    def __init__(self, beta: float = 0.9, beta_sigma: float = 0.0) -> None:
+        super().__init__()
+        self.beta = fraction("beta", beta)
+        self.beta_sigma = not_negative("beta_sigma", beta_sigma)
+
+    average: Tensor
+    count: Tensor
+
+    def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`JacobianMethod.combine`."""
+        check_positive(self, losses)
+        rows = jacobian / (losses.to(jacobian) + EPSILON).unsqueeze(-1)
+        if self.beta:
+            self.count = self.recall("count", jacobian.new_zeros(())) + 1
+            beta = self.beta / self.count**self.beta_sigma
+            rows = torch.lerp(rows, self.recall("average", torch.zeros_like(rows)), beta)
+            self.average = rows
+        norms = torch.linalg.vector_norm(rows, dim=-1)
+        scales = norms.amax(-1, keepdim=True) / (norms + EPSILON)
+        return combine(scales, rows)
+
+    def combine_features(
+        self, gradients: list[Tensor], features: list[Tensor], losses: Tensor
+    ) -> list[Tensor]:
+        """See :meth:`JacobianMethod.combine_features`; with ``beta = 0`` nothing is tracked."""
+        if self.beta:
+            return super().combine_features(gradients, features, losses)
+        return super(Tracked, self).combine_features(gradients, features, losses)

@@ -1,0 +1,57 @@
+"""IMTL: the two halves of impartial multi-task learning together."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from equipoise.methods.base import Card
+from equipoise.methods.imtl_g import IMTLG
+from equipoise.methods.options import check_positive
+
+
+class IMTL(IMTLG):
+    r"""IMTL-L's scaling of the losses, then IMTL-G's balance of their gradients.
+
+    .. math:: \hat g_k = \frac{g_k}{L_k}, \quad w_k = \frac{\hat w_k}{L_k}, \quad
+              \hat w = \text{IMTL-G}(\hat g)
+
+    IMTL-L learns :math:`e^{s_k}` by minimising :math:`e^{s_k} L_k - s_k`; here its minimiser
+    :math:`1 / L_k` is taken at every step, so there is nothing to train. The direction is IMTL-G's; the
+    scaling changes its length.
+
+    Raises:
+        ValueError: a loss is not positive.
+
+    References:
+        Liu et al., *Towards Impartial Multi-task Learning*, ICLR 2021.
+    """
+
+    positive_losses = True
+    card = Card(
+        id="imtl",
+        name="IMTL",
+        title=IMTLG.card.title,
+        authors=IMTLG.card.authors,
+        venue=IMTLG.card.venue,
+        year=IMTLG.card.year,
+        arxiv=None,
+        equation=r"w_k = \hat w_k / L_k, \quad \hat w = \text{IMTL-G}(g_1 / L_1, \dots)",
+        heads="unweighted",
+        weight_sum="free",
+        degree=None,
+        unit_free=True,
+        guarantee="equal projection on every task gradient",
+        defaults="None to set.",
+        deviations=(
+            "The paper and LibMTL learn the scales with the network; here they are at their optimum. "
+            "The paper's heads get the scaled loss, here the plain one."
+        ),
+        libmtl="IMTL",
+    )
+
+    def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`GramianMethod.weights`."""
+        check_positive(self, losses)
+        scale = losses.to(gramian)
+        scaled = gramian / scale.unsqueeze(-1) / scale.unsqueeze(-2)
+        return super().weights(scaled, losses) / scale

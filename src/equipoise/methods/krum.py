@@ -1,0 +1,73 @@
+"""Krum: the mean of the task gradients that lie closest together."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from equipoise.methods.base import Card, GramianMethod
+
+
+class Krum(GramianMethod):
+    r"""Multi-Krum: robust to a few task gradients that are far off.
+
+    .. math:: s_i = \sum_{j \in N_i} \|g_i - g_j\|^2, \qquad w_i = \frac{[i \text{ among the m
+              lowest } s]}{m}
+
+    where :math:`N_i` are the K - f - 2 nearest others. Ties go to the earlier task.
+
+    Args:
+        n_byzantine: f, how many gradients may be anything.
+        n_selected: m, how many are averaged.
+
+    Raises:
+        ValueError: an option out of its range; fewer than f + 3 or than m tasks.
+
+    References:
+        Blanchard et al., *Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent*,
+        NeurIPS 2017, arXiv:1703.02757.
+    """
+
+    card = Card(
+        id="krum",
+        name="Krum",
+        title="Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
+        authors="Blanchard, El Mhamdi, Guerraoui, Stainer",
+        venue="NeurIPS",
+        year=2017,
+        arxiv="1703.02757",
+        equation=r"w_i = [i \text{ among the m lowest } s] / m, \quad s_i = \sum \|g_i - g_j\|^2",
+        heads="unweighted",
+        weight_sum="1",
+        degree=0.0,
+        unit_free=False,
+        guarantee="bounded influence of f of the gradients",
+        defaults="n_byzantine = 0 and n_selected = 1 (plain Krum).",
+        deviations="TorchJD sums distances, the paper their squares; other tasks may be selected.",
+        torchjd="Krum",
+    )
+
+    def __init__(self, n_byzantine: int = 0, n_selected: int = 1) -> None:
+        super().__init__()
+        if n_byzantine < 0 or n_selected < 1:
+            raise ValueError(
+                f"options n_byzantine >= 0 and n_selected >= 1; got {n_byzantine} and {n_selected}"
+            )
+        self.n_byzantine = n_byzantine
+        self.n_selected = n_selected
+
+    def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`GramianMethod.weights`."""
+        tasks = gramian.shape[-1]
+        near = tasks - self.n_byzantine - 2
+        if near < 1 or self.n_selected > tasks:
+            raise ValueError(
+                f"krum needs at least n_byzantine + 3 = {self.n_byzantine + 3} and n_selected = "
+                f"{self.n_selected} tasks; there are {tasks}"
+            )
+        squares = gramian.diagonal(dim1=-2, dim2=-1)
+        distances = squares.unsqueeze(-1) + squares.unsqueeze(-2) - 2 * gramian
+        # The distance to itself is 0, the smallest there is: leave it in and count it.
+        ordered = distances.clamp_min(0.0).sort(-1)[0]
+        scores = ordered[..., : near + 1].sum(-1)
+        chosen = scores.argsort(dim=-1, stable=True)[..., : self.n_selected]
+        return gramian.new_zeros(scores.shape).scatter(-1, chosen, 1 / self.n_selected)

@@ -1,0 +1,58 @@
+"""Trimmed mean: entry by entry, the mean without the extremes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from equipoise.methods.base import Card, JacobianMethod
+
+
+class TrimmedMean(JacobianMethod):
+    r"""Coordinate-wise trimmed mean of the task gradients.
+
+    At each entry the b smallest and the b largest of the K values are left out, and the mean of the
+    others is taken.
+
+    Args:
+        trim_number: b >= 0.
+
+    Raises:
+        ValueError: ``trim_number`` is negative, or leaves no task.
+
+    References:
+        Yin et al., *Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates*, ICML
+        2018, arXiv:1803.01498.
+    """
+
+    card = Card(
+        id="trimmed_mean",
+        name="Trimmed mean",
+        title="Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates",
+        authors="Yin, Chen, Ramchandran, Bartlett",
+        venue="ICML",
+        year=2018,
+        arxiv="1803.01498",
+        equation=r"d_p = \tfrac{1}{K - 2b} \sum_{k = b + 1}^{K - b} g_{(k) p}",
+        heads="unweighted",
+        weight_sum="free",
+        degree=None,
+        unit_free=False,
+        guarantee="bounded influence of b of the gradients at every entry",
+        defaults="trim_number = 1, the smallest that trims.",
+        torchjd="TrimmedMean",
+    )
+
+    def __init__(self, trim_number: int = 1) -> None:
+        super().__init__()
+        if trim_number < 0:
+            raise ValueError(f"option 'trim_number' must not be below 0; got {trim_number}")
+        self.trim_number = trim_number
+
+    def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`JacobianMethod.combine`."""
+        tasks, b = jacobian.shape[-2], self.trim_number
+        if tasks <= 2 * b:
+            raise ValueError(
+                f"trimmed_mean with trim_number={b} needs more than {2 * b} tasks; there are {tasks}"
+            )
+        return jacobian.sort(-2)[0][..., b : tasks - b, :].mean(-2)

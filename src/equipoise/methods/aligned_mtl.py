@@ -10,6 +10,7 @@ from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
 from equipoise.methods.options import PerTask
+from equipoise.solvers import spectrum
 
 Scale = Literal["min", "median", "rmse"]
 
@@ -74,7 +75,7 @@ class AlignedMTL(GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
         tasks = gramian.shape[-1]
-        values, vectors = torch.linalg.eigh(gramian)
+        values, vectors = spectrum(gramian)
         threshold = tasks * torch.finfo(gramian.dtype).eps * values[..., -1:]
         kept = (values > threshold) & (values > 0)
         rank = kept.sum(-1, keepdim=True)

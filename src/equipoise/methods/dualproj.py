@@ -56,6 +56,7 @@ class DualProj(GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
         u = preferred(self, self.preference, gramian, losses)
-        slopes = u.unsqueeze(-2) @ gramian
-        added = nonnegative_qp(gramian, slopes).accept(gramian, "dualproj")
+        row = u.unsqueeze(-2)
+        solution = nonnegative_qp(gramian, row @ gramian, row.abs() @ gramian.abs())
+        added = solution.accept(gramian, "dualproj")
         return u + added.squeeze(-2)

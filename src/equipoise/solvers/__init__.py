@@ -3,10 +3,11 @@
 from equipoise.solvers.bargaining import bargaining
 from equipoise.solvers.base import Solution, SolverError
 from equipoise.solvers.cagrad_dual import cagrad_dual
-from equipoise.solvers.equal_cosines import equal_cosines
+from equipoise.solvers.equal_cosines import equal_cosines, equal_projections
 from equipoise.solvers.min_norm import min_norm
 from equipoise.solvers.nonnegative_qp import nonnegative_qp
 from equipoise.solvers.simplex import project_simplex
+from equipoise.solvers.spectrum import spectrum
 
 __all__ = [
     "Solution",
@@ -14,7 +15,9 @@ __all__ = [
     "bargaining",
     "cagrad_dual",
     "equal_cosines",
+    "equal_projections",
     "min_norm",
     "nonnegative_qp",
     "project_simplex",
+    "spectrum",
 ]

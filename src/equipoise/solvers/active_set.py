@@ -50,18 +50,19 @@ def solve(lower: Rows, right: list[float]) -> list[float]:
     return forward
 
 
-def violation(matrix: Rows, linear: list[float], x: list[float]) -> float:
+def violation(matrix: Rows, linear: list[float], x: list[float], size: list[float]) -> float:
     """Largest violation of ``x >= 0``, ``y = matrix x + linear >= 0`` and ``x y = 0``.
 
-    Each row counts relative to the sizes of the terms that cancel in it.
+    Each row counts relative to the sizes of the terms that cancel in it; ``size`` holds those of
+    ``linear``.
     """
     worst = 0.0
-    for row, q, value in zip(matrix, linear, x, strict=True):
+    for row, q, value, terms in zip(matrix, linear, x, size, strict=True):
         y = dot(row, x) + q
         off = abs(y) if value > 0 else -y
         if off > 0 or off != off or value < 0:
-            size = sum([abs(a * b) for a, b in zip(row, x, strict=True)]) + abs(q)
-            ratio = off / size if size > 0 else 0.0
+            terms += sum([abs(a * b) for a, b in zip(row, x, strict=True)])
+            ratio = off / terms if terms > 0 else 0.0
             if not ratio <= worst:
                 worst = ratio
             if value < 0:
@@ -78,13 +79,13 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
 
     Args:
         matrix: M, positive semidefinite, K x K, with a diagonal of about one (or zero).
-        linear: q, of length K, such that the minimum is bounded.
+        linear: q, of length K, such that the minimum is bounded, summed from terms of at most one.
 
     Returns:
         x, of length K. Check it with :func:`violation`.
     """
     count = len(linear)
-    used = [i for i, q in enumerate(linear) if q < 0]
+    used = [i for i, q in enumerate(linear) if q < -SIGN]
     if not used:
         return [0.0] * count
     best, chances = count + 1, 3
@@ -96,7 +97,7 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
         x = [0.0] * count
         for i, value in zip(used, part, strict=True):
             x[i] = value
-        size = SIGN * (max(map(abs, linear)) + max(map(abs, part), default=0.0))
+        size = SIGN * (1 + max(map(abs, part), default=0.0))
         wrong = [
             i for i in range(count) if (x[i] < 0 if x[i] else dot(matrix[i], x) + linear[i] < -size)
         ]
@@ -116,7 +117,7 @@ def _one_at_a_time(matrix: Rows, linear: list[float]) -> list[float]:
     used: list[int] = []
     refused: set[int] = set()
     for _ in range(20 * count):
-        size = SIGN * (max(map(abs, linear)) + max(x))
+        size = SIGN * (1 + max(x))
         steepest, enters = -size, -1
         for i in range(count):
             if i not in refused and i not in used:

@@ -106,7 +106,8 @@ def _violation(
 ) -> float:
     linear = [b - level * r for b, r in zip(slopes, relative, strict=True)]
     length = sum([value * dot(row, z) for value, row in zip(z, rows, strict=True)])
-    return max(violation(rows, linear, z), abs(length - 1))
+    size = [abs(b) + abs(level) * r for b, r in zip(slopes, relative, strict=True)]
+    return max(violation(rows, linear, z, size), abs(length - 1))
 
 
 def _bracket(
@@ -121,7 +122,8 @@ def _bracket(
     weights, _ = shortest(gramian)
     shortest_square = dot(weights, [dot(row, weights) for row in gramian])
     if 0.0 in inverse or shortest_square * longest * longest < 1e-15:
-        x, residual = scaled_qp(rows, inverse, mean)
+        size = [sum(map(abs, row)) / count for row in gramian]
+        x, residual = scaled_qp(rows, inverse, mean, size)
         if dot(x, [dot(row, x) for row in gramian]) <= radius * radius * (1 + 1e-12):
             return x, residual
     relative = [a / longest for a in inverse]
@@ -185,7 +187,10 @@ def _many(gramian: Tensor, c: float) -> tuple[Tensor, Tensor]:
         used = torch.where(used.any(-1, keepdim=True), used, mean == mean.amin(-1, keepdim=True))
     z = z.clamp_min(0.0)
     length = (z * (matrix @ z.unsqueeze(-1)).squeeze(-1)).sum(-1)
-    residual = torch.maximum(violations(matrix, slopes - level * relative, z), (length - 1).abs())
+    residual = torch.maximum(
+        violations(matrix, slopes - level * relative, z, slopes.abs() + level.abs() * relative),
+        (length - 1).abs(),
+    )
     residual = residual.masked_fill(still.squeeze(-1), 0.0)
     x = (z * inverse * radius).masked_fill(still, 0.0)
     # Signs that still change, dependent rows and zero gradients are left to the careful way.

@@ -1,4 +1,4 @@
-"""The combination of unit gradients that has the same inner product with each of them."""
+"""The combination that has the same inner product with every unit gradient."""
 
 from __future__ import annotations
 
@@ -27,10 +27,42 @@ def equal_cosines(gramian: Tensor) -> Solution:
     Returns:
         b of shape ``[..., K]`` and residual ``[...]``, of ``C b`` against the part of 1 in the range.
     """
-    matrix = cosines(gramian.double())[0]
+    x, residual = _unit(cosines(gramian.double())[0])[0]
+    return Solution(x.to(gramian.dtype), residual.to(gramian.dtype))
+
+
+def equal_projections(gramian: Tensor) -> Solution:
+    r"""Weights of the task gradients with which their combination projects equally on all of them.
+
+    .. math:: w = G^+ n, \qquad n_k = \|g_k\|
+
+    For independent gradients this is :func:`equal_cosines` over the norms; for dependent ones it is the
+    pseudo-inverse of the Gramian, with the rank of the cosines.
+
+    Args:
+        gramian: ``Tensor[..., K, K]``, positive semidefinite.
+
+    Returns:
+        w of shape ``[..., K]`` and residual ``[...]``, that of :func:`equal_cosines`.
+    """
+    matrix, inverse = cosines(gramian.double())
+    solution, values, vectors, kept = _unit(matrix)
+    weights = solution.x * inverse
+    for where in (~kept.all(-1)).nonzero().tolist():
+        at = tuple(where)
+        norms = inverse[at].reciprocal().masked_fill(inverse[at] == 0, 0.0)
+        some = kept[at]
+        root = norms.unsqueeze(-1) * vectors[at][:, some] * values[at][some].sqrt()
+        back = torch.linalg.pinv(root, rtol=1e-30)
+        weights[at] = back.mT @ (back @ norms)
+    return Solution(weights.to(gramian.dtype), solution.residual.to(gramian.dtype))
+
+
+def _unit(matrix: Tensor) -> tuple[Solution, Tensor, Tensor, Tensor]:
+    """The answer for cosines, and their eigenvalues, eigenvectors and which of them count."""
     values, vectors = torch.linalg.eigh(matrix)
     tasks = matrix.shape[-1]
-    kept = values > RANK * tasks * values[..., -1:]
+    kept = (values > RANK * tasks * values[..., -1:]) & (values > 0)
     ones = vectors.sum(-2)
     # A sum of K entries of size K ** -0.5 that is rounding of 0 would give a direction out of noise.
     ones = ones.masked_fill(~kept | (ones.abs() < 1e-13 * tasks**0.5), 0.0)
@@ -39,4 +71,4 @@ def equal_cosines(gramian: Tensor) -> Solution:
     off = ((matrix @ b.unsqueeze(-1)).squeeze(-1) - target).abs()
     size = (matrix.abs() @ b.abs().unsqueeze(-1)).squeeze(-1) + target.abs()
     residual = (off / size.masked_fill(size == 0, 1.0)).amax(-1)
-    return Solution(b.to(gramian.dtype), residual.to(gramian.dtype))
+    return Solution(b, residual), values, vectors, kept

@@ -43,8 +43,9 @@ def min_norm(gramian: Tensor) -> Solution:
     zero = inverse == 0
     relative = inverse / inverse.amax(-1, keepdim=True)
     relative = torch.where(zero.any(-1, keepdim=True), zero.to(relative), relative)
+    flat = relative.reshape(-1, tasks)
     lifted = matrix + relative.unsqueeze(-1) * relative.unsqueeze(-2)
-    x, residual = pivot(lifted.reshape(-1, tasks, tasks), -relative.reshape(-1, tasks))
+    x, residual = pivot(lifted.reshape(-1, tasks, tasks), -flat, flat)
     x = x.view_as(relative) * relative
     x = torch.where(zero.any(-1, keepdim=True), zero.to(x), x)
     x = x / x.sum(-1, keepdim=True)
@@ -65,7 +66,7 @@ def shortest(gramian: Rows) -> tuple[list[float], float]:
         row[:] = [value + r * s for value, s in zip(row, relative, strict=True)]
     linear = [-r for r in relative]
     x = active_set(rows, linear)
-    residual = violation(rows, linear, x)
+    residual = violation(rows, linear, x, relative)
     weights = [value * r for value, r in zip(x, relative, strict=True)]
     total = sum(weights)
     return [w / total for w in weights], residual

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from equipoise.solvers.active_set import SIGN, active_set, violation
 from equipoise.solvers.base import Solution
-from equipoise.solvers.scaling import cosine_rows, cosines, single
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
 
 ROUNDS = 30
 RIDGE = 2e-15
 
 
-def nonnegative_qp(gramian: Tensor, linear: Tensor) -> Solution:
+def nonnegative_qp(gramian: Tensor, linear: Tensor, size: Tensor | None = None) -> Solution:
     r"""Minimises :math:`\frac12 x^\top G x + q^\top x` over :math:`x \ge 0`, for R right-hand sides.
 
     Exact up to rounding: the answer solves a linear system on the rows in use. Block principal pivoting
@@ -28,6 +28,8 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor) -> Solution:
         gramian: ``Tensor[..., K, K]``, positive semidefinite.
         linear: q, ``Tensor[..., R, K]``, each in the range of G (as ``G u`` is), else the minimum
             may be unbounded, and the residual infinite.
+        size: how large the terms were that each entry of ``linear`` is the sum of, ``Tensor[..., R, K]``:
+            what is far below it is rounding. None where nothing cancelled.
 
     Returns:
         x of shape ``[..., R, K]`` and residual ``[..., R]``.
@@ -39,47 +41,52 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor) -> Solution:
     """
     if single(gramian) and linear.ndim == 2:
         rows, lengths = cosine_rows(gramian.tolist())
-        answers = [scaled_qp(rows, lengths, right) for right in linear.tolist()]
+        sizes = (linear.abs() if size is None else size).tolist()
+        answers = [
+            scaled_qp(rows, lengths, q, s) for q, s in zip(linear.tolist(), sizes, strict=True)
+        ]
         return Solution(
             linear.new_tensor([x for x, _ in answers]), linear.new_tensor([r for _, r in answers])
         )
     matrix, inverse = cosines(gramian.double())
     scaled = linear.double() * inverse.unsqueeze(-2)
-    size = scaled.abs().amax(-1, keepdim=True)
-    size = size.masked_fill(size == 0, 1.0)
+    terms = scaled.abs() if size is None else size.double() * inverse.unsqueeze(-2)
+    unit = terms.amax(-1, keepdim=True)
+    unit = unit.masked_fill(unit == 0, 1.0)
     batch = scaled.shape[:-2]
     count, tasks = scaled.shape[-2:]
     flat = matrix.unsqueeze(-3).expand(*batch, count, tasks, tasks).reshape(-1, tasks, tasks)
-    x, residual = pivot(flat, (scaled / size).reshape(-1, tasks))
-    x = x.view(*batch, count, tasks) * size * inverse.unsqueeze(-2)
+    x, residual = pivot(flat, (scaled / unit).reshape(-1, tasks), (terms / unit).reshape(-1, tasks))
+    x = x.view(*batch, count, tasks) * unit * inverse.unsqueeze(-2)
     return Solution(x.to(linear.dtype), residual.view(*batch, count).to(linear.dtype))
 
 
 def scaled_qp(
-    rows: list[list[float]], inverse: list[float], linear: list[float]
+    rows: Rows, inverse: list[float], linear: list[float], size: list[float]
 ) -> tuple[list[float], float]:
     """One problem in plain floats, given cosines and inverse norms; the answer and its residual."""
     if min(linear) >= 0:
         return [0.0] * len(linear), 0.0
-    scaled = [q * a for q, a in zip(linear, inverse, strict=True)]
-    size = max(map(abs, scaled)) or 1.0
-    scaled = [q / size for q in scaled]
+    unit = max([s * a for s, a in zip(size, inverse, strict=True)]) or 1.0
+    scaled = [q * a / unit for q, a in zip(linear, inverse, strict=True)]
+    terms = [s * a / unit for s, a in zip(size, inverse, strict=True)]
     x = active_set(rows, scaled)
-    residual = violation(rows, scaled, x)
-    return [value * size * a for value, a in zip(x, inverse, strict=True)], residual
+    residual = violation(rows, scaled, x, terms)
+    return [value * unit * a for value, a in zip(x, inverse, strict=True)], residual
 
 
-def pivot(matrix: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Block principal pivoting on a batch; what it leaves open goes to :func:`active_set`.
 
     Args:
         matrix: ``Tensor[B, K, K]``, positive semidefinite, with a diagonal of about one.
-        linear: ``Tensor[B, K]``, of size about one.
+        linear: ``Tensor[B, K]``.
+        size: of the terms of ``linear``, ``Tensor[B, K]``, at most one.
 
     Returns:
         x of shape ``[B, K]`` and the residual ``[B]``.
     """
-    used = linear < 0
+    used = linear < -SIGN
     if not bool(used.any()):
         return torch.zeros_like(linear), linear.new_zeros(len(linear))
     unit = torch.eye(linear.shape[-1], dtype=linear.dtype, device=linear.device)
@@ -92,8 +99,8 @@ def pivot(matrix: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
         system = torch.where(used.unsqueeze(-1) & used.unsqueeze(-2), regular, unit)
         x = torch.linalg.solve_ex(system, torch.where(used, -linear, 0.0))[0]
         y = (matrix @ x.unsqueeze(-1)).squeeze(-1) + linear
-        size = SIGN * (1 + x.abs().amax(-1, keepdim=True))
-        wrong = torch.where(used, x < 0, y < -size)
+        noise = SIGN * (1 + x.abs().amax(-1, keepdim=True))
+        wrong = torch.where(used, x < 0, y < -noise)
         count = wrong.sum(-1, keepdim=True)
         if not bool(count.any()):
             break
@@ -105,21 +112,21 @@ def pivot(matrix: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
         later = wrong.flip(-1).cumsum(-1).flip(-1)
         used = used ^ torch.where(chances < 0, wrong & (later == 1), wrong)
     x = x.clamp_min(0.0)
-    residual = violations(matrix, linear, x)
+    residual = violations(matrix, linear, x, size)
     for i in (~(residual <= 10 * SIGN)).nonzero().flatten().tolist():
         rows, right = matrix[i].tolist(), linear[i].tolist()
         answer = active_set(rows, right)
-        reached = violation(rows, right, answer)
+        reached = violation(rows, right, answer, size[i].tolist())
         if not reached >= float(residual[i]):
             x[i] = x.new_tensor(answer)
             residual[i] = reached
     return x, residual
 
 
-def violations(matrix: Tensor, linear: Tensor, x: Tensor) -> Tensor:
+def violations(matrix: Tensor, linear: Tensor, x: Tensor, size: Tensor) -> Tensor:
     """:func:`violation <equipoise.solvers.active_set.violation>` of a batch, ``Tensor[B]``."""
     y = (matrix @ x.unsqueeze(-1)).squeeze(-1) + linear
-    size = (matrix.abs() @ x.abs().unsqueeze(-1)).squeeze(-1) + linear.abs()
-    off = torch.where(x > 0, y.abs(), -y) / size
-    off = torch.where(size == 0, 0.0, off)
+    terms = (matrix.abs() @ x.abs().unsqueeze(-1)).squeeze(-1) + size
+    off = torch.where(x > 0, y.abs(), -y) / terms
+    off = torch.where(terms == 0, 0.0, off)
     return off.amax(-1).clamp_min(0.0)

@@ -12,28 +12,32 @@ from collections.abc import Sequence
 import torch
 
 import equipoise
-from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Random
+from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Method, Random
 
-# Methods with another interface have no picture.
-DRAWN = (LossMethod, GramianMethod, JacobianMethod)
 
 WIDTH, HEIGHT = 460, 300
 Point = tuple[float, float]
 
-# Two tasks that conflict (an angle of 117 degrees) and differ in length.
-GRADIENTS = torch.tensor([[1.7, 0.2], [-0.35, 1.0]], dtype=torch.float64)
-LOSSES = torch.tensor([1.0, 1.0], dtype=torch.float64)
+# Two tasks that conflict (an angle of 103 degrees) and differ in length; the third, which lies between
+# them, is for methods that need three.
+GRADIENTS = torch.tensor([[1.7, 0.2], [-0.35, 1.0], [0.5, 0.7]], dtype=torch.float64)
+KINDS = ("one", "two", "three")
 DRAWS = 24
 
 
-def figure(method_id: str) -> str:
-    """The figure of a method as an HTML ``<figure>``; empty for methods that have none."""
-    cls = type(equipoise.method(method_id))
-    if not issubclass(cls, DRAWN):
-        return ""
+def drawn(cls: type[Method]) -> bool:
+    """Whether the method has a figure: those do that need only losses or gradients of one batch."""
+    return cls.needs in ("losses", "gramian", "jacobian") and issubclass(
+        cls, LossMethod | GramianMethod | JacobianMethod
+    )
+
+
+def figure(cls: type[Method]) -> str:
+    """The figure of a method as an HTML ``<figure>``."""
+    method_id = cls.card.id
     if not issubclass(cls, LossMethod):
         return _of_gradients(method_id)
-    if (cls.state or cls.learns) and not issubclass(cls, Random):
+    if cls.state or cls.learns:
         return _over_time(method_id)
     return _of_losses(method_id)
 
@@ -41,27 +45,41 @@ def figure(method_id: str) -> str:
 # --- methods that look at gradients ---------------------------------------------------------------
 
 
-def _directions(method_id: str) -> list[Point]:
-    """The different directions of fresh methods; one, unless the method draws."""
+def _directions(method_id: str) -> tuple[torch.Tensor, list[Point]]:
+    """The gradients, and the different directions of fresh methods; one, unless the method draws."""
+    fewest = _fewest_tasks(method_id)
+    gradients, losses = GRADIENTS[:fewest], torch.ones(fewest, dtype=torch.float64)
     found: dict[Point, Point] = {}
     for seed in range(DRAWS):
         torch.manual_seed(seed)
         method = equipoise.method(method_id)
-        method.begin(2)
-        x, y = method.direction(GRADIENTS, LOSSES).tolist()
+        method.begin(fewest)
+        x, y = method.direction(gradients, losses).tolist()
         found.setdefault((round(x, 4), round(y, 4)), (x, y))
-    return list(found.values())
+    return gradients, list(found.values())
+
+
+def _fewest_tasks(method_id: str) -> int:
+    """2, or 3 for a method that refuses 2."""
+    method = equipoise.method(method_id)
+    method.begin(2)
+    try:
+        method.direction(GRADIENTS[:2], torch.ones(2, dtype=torch.float64))
+    except ValueError:
+        return 3
+    return 2
 
 
 def _of_gradients(method_id: str) -> str:
-    updates = _directions(method_id)
-    total: Point = tuple(GRADIENTS.sum(0).tolist())
-    one, two = (tuple(row) for row in GRADIENTS.tolist())
+    method = equipoise.method(method_id)
+    gradients, updates = _directions(method_id)
+    rows: list[Point] = [(x, y) for x, y in gradients.tolist()]
+    total = (sum(x for x, _ in rows), sum(y for _, y in rows))
     # The longest update is drawn as long as this at most: directions matter here, lengths depend on
     # the sum of the weights.
     longest = max(math.hypot(*update) for update in updates)
     shrink = 1.9 / longest if longest > 1.9 else 1.0
-    scale, origin = 118.0, (176.0, 218.0)
+    scale, origin = (126.0, (128.0, 258.0)) if len(rows) == 2 else (106.0, (128.0, 258.0))
 
     def at(p: Point) -> Point:
         return origin[0] + scale * p[0], origin[1] - scale * p[1]
@@ -80,24 +98,30 @@ def _of_gradients(method_id: str) -> str:
         )
 
     opacity = 1.0 if len(updates) == 1 else max(0.25, 2 / len(updates))
+    shifts = [(8, 14), (-10, -8), (-10, -6)]
+    plus = " + ".join(f"g{'₁₂₃'[k]}" for k in range(len(rows)))
     parts = [
-        _cone(one, two, at),
+        _cone(rows[0], rows[1], at),
         arrow(total, "sum"),
         *(arrow((u[0] * shrink, u[1] * shrink), "update", opacity) for u in updates),
-        arrow(one, "one"),
-        arrow(two, "two"),
-        _label(at(one), "g₁", "fill-one", (10, 4)),
-        _label(at(two), "g₂", "fill-two", (-10, -8)),
-        _label(at(total), "g₁ + g₂", "fill-sum", (8, -6)),
+        *(arrow(row, KINDS[k]) for k, row in enumerate(rows)),
+        *(
+            _label(at(row), f"g{'₁₂₃'[k]}", f"fill-{KINDS[k]}", shifts[k])
+            for k, row in enumerate(rows)
+        ),
+        _label(at(total), plus, "fill-sum", (8, -6)),
     ]
     if len(updates) == 1:
         x, y = updates[0]
         parts.append(_label(at((x * shrink, y * shrink)), "d", "fill-update", (-4, -10)))
     what = "The update d" if len(updates) == 1 else f"{DRAWS} draws of the update d"
+    number = "two" if len(rows) == 2 else "three"
     caption = (
-        f"{what} for two gradients that conflict. Grey: directions in which both losses fall when the "
-        "step goes along −d. Dashed: equal weights."
+        f"{what} for {number} gradients that conflict. Grey: directions in which every loss falls when "
+        "the step goes along −d. Dashed: equal weights."
     )
+    if method.state or method.learns:
+        caption += " The first step, in which the method has no history yet."
     if shrink < 1:
         caption += f" d is drawn {1 / shrink:.1f} times shorter than it is."
     return _wrapped(parts, caption)
@@ -163,7 +187,9 @@ def _over_time(method_id: str) -> str:
     )
     if method.learns:
         caption += " The weights are learned with Adam at learning rate 0.05."
-    return _chart(list(range(1, steps + 1)), rows, "step", False, caption, False)
+    return _chart(
+        list(range(1, steps + 1)), rows, "step", False, caption, isinstance(method, Random)
+    )
 
 
 def _chart(

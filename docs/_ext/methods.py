@@ -21,17 +21,21 @@ KINDS = {
     "losses": "Methods that look at losses",
     "gramian": "Methods that look at inner products of task gradients",
     "jacobian": "Methods that look at single entries of task gradients",
+    "bilevel": "Methods that learn their weights on validation losses",
 }
 NEEDS = {
     "losses": "the losses",
     "gramian": "the inner products of the task gradients (the K × K Gramian)",
     "jacobian": "every entry of the task gradients (the K × P Jacobian)",
+    "bilevel": "the losses of a training and of a validation batch (``balancer.bilevel``)",
 }
 PASSES = {
     "losses": "1",
     "gramian": "K on the parameters route, 1 on the features route",
     "jacobian": "K on the parameters route, 1 on the features route",
+    "bilevel": "K or more on the training batch, K on the validation batch",
 }
+SHORT = {"1": "1", PASSES["bilevel"]: "2 K"}
 HEADS = {
     "weighted": "the gradient of their weighted loss",
     "unweighted": "the gradient of their plain loss; only the shared part is balanced",
@@ -133,7 +137,7 @@ def page(cls: type[Method]) -> str:
         ("In TorchJD", f"``{card.torchjd}``" if card.torchjd else "not there"),
     ]
     figure = ""
-    if issubclass(cls, figures.DRAWN):
+    if figures.drawn(cls):
         figure = f".. raw:: html\n   :file: {card.id}.svg.html\n"
     return "\n".join(
         [
@@ -170,7 +174,7 @@ def overview() -> str:
             (
                 f":ref:`{cls.card.id} <method-{cls.card.id}>`",
                 f"{escaped(cls.card.name)} ({escaped(cls.card.venue)} {cls.card.year})",
-                {"1": "1"}.get(passes_of(cls), "K or 1"),
+                SHORT.get(passes_of(cls), "K or 1"),
                 cls.card.heads,
                 cls.card.weight_sum,
             )
@@ -207,6 +211,7 @@ def readme_table() -> str:
             "losses": "the losses",
             "gramian": "inner products of task gradients",
             "jacobian": "every entry of task gradients",
+            "bilevel": "losses of validation batches",
         }.get(needs or "", "other")
         lines.append(f"| {label} | {', '.join(f'`{cls.card.id}`' for cls in classes)} |")
     return "\n".join(lines)
@@ -218,9 +223,8 @@ def write(folder: Path) -> None:
     wanted = {"overview.inc": overview(), "names.inc": names_elsewhere()}
     for cls in METHODS:
         wanted[f"{cls.card.id}.rst"] = page(cls)
-        drawn = figures.figure(cls.card.id)
-        if drawn:
-            wanted[f"{cls.card.id}.svg.html"] = drawn
+        if figures.drawn(cls):
+            wanted[f"{cls.card.id}.svg.html"] = figures.figure(cls)
     for old in folder.iterdir():
         if old.name not in wanted:
             old.unlink()

@@ -35,7 +35,7 @@ STUDIES: Mapping[str, Mapping[str, Any]] = {
         ],
         "learning_rates": [0.005, 0.015, 0.045],
         "seeds": 5,
-        "epochs": 12,
+        "epochs": 10,
         "batch_size": 64,
         "weight_decay": 0.0001,
     },

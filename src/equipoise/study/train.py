@@ -30,6 +30,8 @@ from equipoise.study.trial import (
 Losses = dict[str, Tensor]
 # Validation and test are scored in pieces of this many examples, to bound memory.
 PIECE = 1024
+# Examples on which task gradients are compared after each epoch.
+PROBE = 256
 
 
 def run(trial: Trial, threads: int = 1) -> Result:
@@ -120,7 +122,7 @@ class _Run:
             if note:
                 return note
             counted.remove()
-            self._trace(epoch, data.take(slice(0, PIECE)))
+            self._trace(epoch, data.take(slice(0, PROBE)))
             counted = _watch(self.model, self._count)
         counted.remove()
         return ""

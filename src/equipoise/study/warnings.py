@@ -117,8 +117,8 @@ def _noise(found: Findings) -> Iterator[str]:
             inside.append(each.arm.label)
     if inside:
         yield (
-            f"The difference to ew is smaller than the spread between seeds for {', '.join(inside)}: a "
-            f"single run could have shown either sign."
+            f"The difference to ew is smaller than the spread between seeds for {', '.join(inside)}: "
+            f"two single runs with different seeds could have shown either sign."
         )
 
 

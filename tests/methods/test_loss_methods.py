@@ -287,6 +287,45 @@ def test_weights_follow_the_equation(
         torch.testing.assert_close(weights, want, rtol=1e-6, atol=1e-9)
 
 
+VARIANTS = [
+    *[(name, options) for name, options, _ in CASES if options],
+    ("dwa", {"window": 2}),
+    ("cov", {"decay": 0.9}),
+    ("rlw", {"distribution": "random_normal", "seed": 4}),
+    ("rlw", {"distribution": "bernoulli", "seed": 4}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_variants_resume_bit_for_bit(name: str, options: dict[str, Any], stop: int) -> None:
+    rows = 0.1 + torch.rand(10, 3, generator=torch.Generator().manual_seed(0))
+
+    def run(method: LossMethod, start: int, end: int) -> list[torch.Tensor]:
+        answers = []
+        for t in range(start, end):
+            answers.append(method.weights(rows[t]).detach())
+            if t % EPOCH == EPOCH - 1:
+                method.end_epoch()
+        return answers
+
+    kept, fresh = (cast(LossMethod, equipoise.method(name, **options)) for _ in range(2))
+    run(kept, 0, stop)
+    fresh.load_state_dict(kept.state_dict())
+    pairs = zip(run(kept, stop, 10), run(fresh, stop, 10), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_cov_with_decay_forgets() -> None:
+    """A task that settled long ago loses its weight to one that still moves."""
+    decaying, plain = (cast(LossMethod, equipoise.method("cov", decay=d)) for d in (0.8, None))
+    for t in range(60):
+        early = 1.0 if t > 5 else 1.0 + t % 2
+        losses = torch.tensor([early, 1.0 + 0.2 * (t % 2)], dtype=torch.float64)
+        forgetful, faithful = decaying.weights(losses), plain.weights(losses)
+    assert forgetful[0] < 0.05 < 0.5 < faithful[0]
+
+
 def test_dtp_is_the_focal_loss_of_the_scores() -> None:
     method = DTP(gamma=[1.0, 2.0, 0.5], alpha=0.25)
     losses = torch.ones(3, dtype=torch.float64)

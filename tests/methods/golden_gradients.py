@@ -15,8 +15,10 @@ from equipoise.methods.graddrop import GradDrop
 from equipoise.methods.gradnorm import GradNorm
 from equipoise.methods.gradvac import vaccinate
 from equipoise.methods.moco import MoCo
+from equipoise.methods.modo import MoDo
 from equipoise.methods.pcgrad import project
 from equipoise.methods.pivrg import PIVRG
+from equipoise.methods.sdmgrad import SDMGrad
 
 
 def given(case: Case, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -239,6 +241,32 @@ def moco(case: Case, inputs: Inputs) -> Iterator[Comparison]:
         yield Comparison(prefix + "lambda", method.kept, expected["lambda"], J)
 
 
+def modo(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    method = MoDo(gamma=case["hyper"]["gamma"], rho=case["hyper"]["rho"])
+    for prefix, record, step in steps(case, inputs):
+        batches = [tensor(J) for J in record["J"]]
+        grad = method.direction(batches, torch.ones(len(batches[0])))
+        yield Comparison(prefix + "grad", grad, step["expected"]["grad"], batches[2])
+        yield Comparison(prefix + "lambda", method.kept, step["expected"]["lambda"], batches[2])
+
+
+def sdmgrad(case: Case, inputs: Inputs) -> Iterator[Comparison]:
+    """The file puts the batch of the update first."""
+    hyper = case["hyper"]
+    method = SDMGrad(
+        pull=hyper["lambda"],
+        lr=hyper["lr"],
+        n_iter=hyper["n_iter"],
+        momentum=hyper["momentum"],
+        norms="smoothed" if hyper["form"] == "official" else "clamped",
+    )
+    for prefix, record, step in steps(case, inputs):
+        update, first, second = (tensor(J) for J in record["J"])
+        grad = method.direction([first, second, update], torch.ones(len(update)))
+        yield Comparison(prefix + "grad", grad, step["expected"]["grad"], update)
+        yield Comparison(prefix + "w", method.kept, step["expected"]["w"], update)
+
+
 ADAPTERS: dict[str, Adapter] = {
     "aligned_mtl": aligned_mtl,
     "cagrad": cagrad,
@@ -250,8 +278,10 @@ ADAPTERS: dict[str, Adapter] = {
     "gradvac": gradvac,
     "mgda": mgda,
     "moco": moco,
+    "modo": modo,
     "nash_mtl": by_kind(jacobian=nash_mtl, jacobian_sequence=nash_mtl_sequence),
     "pcgrad": pcgrad,
     "pivrg": pivrg,
+    "sdmgrad": sdmgrad,
     "upgrad": preference,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -78,6 +78,7 @@ class Method(nn.Module):
     symmetric: ClassVar[bool] = (
         True  # whether the order in which the tasks are given is of no matter
     )
+    averages: ClassVar[bool] = False  # whether gradients of earlier steps are part of the direction
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +189,7 @@ def _put(full: Tensor, part: Tensor, dims: tuple[int, ...], index: Tensor) -> Te
 class LossMethod(Method):
     """A method that weights losses by looking at losses."""
 
-    needs = "losses"
+    needs: ClassVar[Needs] = "losses"
 
     def weights(self, losses: Tensor) -> Tensor:
         """Loss weights ``Tensor[..., K]`` for losses ``Tensor[..., K]``.
@@ -261,6 +262,46 @@ class JacobianMethod(Method):
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`Method.direction`."""
         return self.combine(jacobian, losses)
+
+
+class CrossBatchMethod(Method):
+    """A method that weights task gradients by inner products across independent batches.
+
+    The product of two noisy gradients of the same batch is biased by the noise they share; across
+    batches it is not. Three batches make a step: two for the products, the third for the update.
+    """
+
+    needs = "batches"
+
+    def weights(self, cross_gramian: Tensor, losses: Tensor) -> Tensor:
+        """Weights ``Tensor[..., K]`` of the task gradients of the third batch.
+
+        Args:
+            cross_gramian: ``Tensor[..., K, K]``, entry (i, j) the inner product of task i's gradient on
+                the first batch with task j's on the second; not symmetric.
+            losses: ``Tensor[..., K]``.
+        """
+        raise NotImplementedError
+
+    def direction(self, jacobian: Tensor | Sequence[Tensor], losses: Tensor) -> Tensor:
+        """The combined gradient ``Tensor[..., P]``; the state advances.
+
+        Args:
+            jacobian: three ``Tensor[..., K, P]``, of the two batches for the products and of the one
+                for the update.
+            losses: ``Tensor[..., K]``.
+
+        Raises:
+            ValueError: there are not three Jacobians.
+        """
+        if isinstance(jacobian, Tensor) or len(jacobian) != 3:
+            got = "one" if isinstance(jacobian, Tensor) else len(jacobian)
+            raise ValueError(
+                f"{self.card.id} takes the Jacobians of three independent batches; got {got}"
+            )
+        first, second, third = jacobian
+        cross = first.double() @ second.double().mT
+        return combine(self.weights(cross, losses.double()), third)
 
 
 class BilevelMethod(LossMethod):

@@ -39,6 +39,7 @@ from equipoise.methods.ldc_mtl import LDCMTL
 from equipoise.methods.mean import Mean
 from equipoise.methods.mgda import MGDA
 from equipoise.methods.moco import MoCo
+from equipoise.methods.modo import MoDo
 from equipoise.methods.moml import MOML
 from equipoise.methods.nash_mtl import NashMTL
 from equipoise.methods.pbi import PBI
@@ -49,6 +50,7 @@ from equipoise.methods.rgw import RGW
 from equipoise.methods.rlw import RLW
 from equipoise.methods.rotograd import RotoGrad
 from equipoise.methods.scalarization import Scalarization
+from equipoise.methods.sdmgrad import SDMGrad
 from equipoise.methods.si import SI
 from equipoise.methods.slaw import SLAW
 from equipoise.methods.softadapt import SoftAdapt
@@ -111,6 +113,9 @@ METHODS: tuple[type[Method], ...] = (
     RotoGrad,
     # jacobian
     GradDrop,
+    # batches
+    MoDo,
+    SDMGrad,
     # bilevel
     MOML,
     AutoLambda,

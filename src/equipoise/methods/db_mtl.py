@@ -37,6 +37,7 @@ class DBMTL(Tracked):
     """
 
     positive_losses = True
+    averages = True
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"average": (-2,), "count": ()}
     card = Card(
         id="db_mtl",

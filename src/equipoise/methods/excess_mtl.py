@@ -74,15 +74,11 @@ class ExcessMTL(Tracked):
         risk = (squares / (self.squares + 1e-7).sqrt()).sum(-1)
         weights = self.recall("kept", torch.ones_like(risk))
         before: Tensor | None = getattr(self, "reference", None)
-        seen = torch.ones_like(risk, dtype=torch.bool) if before is not None else None
-        if before is not None and seen is not None:
-            seen = ~before.isnan()
-        reference = self.recall("reference", risk)
-        self.reference = reference
-        if seen is not None:
-            excess = (risk / reference).masked_fill(~seen | (reference == 0), 0.0)
+        self.reference = self.recall("reference", risk)
+        if before is not None:
+            fresh = before.isnan() | (self.reference == 0)
+            exponent = self.robust_step_size * (risk / self.reference).masked_fill(fresh, 0.0)
             # The largest exponent is taken out: it cancels, and exp cannot overflow.
-            exponent = self.robust_step_size * excess
             grown = weights * (exponent - exponent.amax(-1, keepdim=True)).exp()
             weights = grown * (weights.shape[-1] / grown.sum(-1, keepdim=True))
         self.kept = weights

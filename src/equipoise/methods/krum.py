@@ -13,20 +13,21 @@ class Krum(GramianMethod):
     .. math:: s_i = \sum_{j \in N_i} \|g_i - g_j\|^2, \qquad w_i = \frac{[i \text{ among the m
               lowest } s]}{m}
 
-    where :math:`N_i` are the K - f - 2 nearest others. Ties go to the earlier task.
+    where :math:`N_i` are the K - f - 2 nearest others (at least one). Ties go to the earlier task.
 
     Args:
         n_byzantine: f, how many gradients may be anything.
         n_selected: m, how many are averaged.
 
     Raises:
-        ValueError: an option out of its range; fewer than f + 3 or than m tasks.
+        ValueError: an option out of its range; fewer tasks than f + 3 (where f > 0) or than m.
 
     References:
         Blanchard et al., *Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent*,
         NeurIPS 2017, arXiv:1703.02757.
     """
 
+    symmetric = False
     card = Card(
         id="krum",
         name="Krum",
@@ -57,17 +58,17 @@ class Krum(GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
-        tasks = gramian.shape[-1]
-        near = tasks - self.n_byzantine - 2
-        if near < 1 or self.n_selected > tasks:
+        tasks, f, m = gramian.shape[-1], self.n_byzantine, self.n_selected
+        if tasks < m or (f and tasks < f + 3):
             raise ValueError(
-                f"krum needs at least n_byzantine + 3 = {self.n_byzantine + 3} and n_selected = "
-                f"{self.n_selected} tasks; there are {tasks}"
+                f"krum with n_byzantine={f} and n_selected={m} needs at least "
+                f"{max(m, f + 3 if f else 1)} tasks; there are {tasks}"
             )
+        near = min(max(tasks - f - 2, 1), tasks - 1)
         squares = gramian.diagonal(dim1=-2, dim2=-1)
         distances = squares.unsqueeze(-1) + squares.unsqueeze(-2) - 2 * gramian
         # The distance to itself is 0, the smallest there is: leave it in and count it.
         ordered = distances.clamp_min(0.0).sort(-1)[0]
         scores = ordered[..., : near + 1].sum(-1)
-        chosen = scores.argsort(dim=-1, stable=True)[..., : self.n_selected]
-        return gramian.new_zeros(scores.shape).scatter(-1, chosen, 1 / self.n_selected)
+        chosen = scores.argsort(dim=-1, stable=True)[..., :m]
+        return gramian.new_zeros(scores.shape).scatter(-1, chosen, 1 / m)

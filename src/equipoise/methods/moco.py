@@ -43,6 +43,7 @@ class MoCo(Tracked):
         Approach*, ICLR 2023.
     """
 
+    averages = True
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"average": (-2,), "kept": (-1,), "count": ()}
     card = Card(
         id="moco",

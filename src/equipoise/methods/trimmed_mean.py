@@ -10,14 +10,14 @@ from equipoise.methods.base import Card, JacobianMethod
 class TrimmedMean(JacobianMethod):
     r"""Coordinate-wise trimmed mean of the task gradients.
 
-    At each entry the b smallest and the b largest of the K values are left out, and the mean of the
-    others is taken.
+    .. math:: d_p = \frac{1}{K - 2b} \sum_{k = b + 1}^{K - b} g_{(k) p}, \qquad
+              g_{(1) p} \le \dots \le g_{(K) p}
 
     Args:
-        trim_number: b >= 0.
+        trim_number: b >= 0; where it would leave no task, as many are left out as leaves the median.
 
     Raises:
-        ValueError: ``trim_number`` is negative, or leaves no task.
+        ValueError: ``trim_number`` is negative.
 
     References:
         Yin et al., *Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates*, ICML
@@ -50,9 +50,6 @@ class TrimmedMean(JacobianMethod):
 
     def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`JacobianMethod.combine`."""
-        tasks, b = jacobian.shape[-2], self.trim_number
-        if tasks <= 2 * b:
-            raise ValueError(
-                f"trimmed_mean with trim_number={b} needs more than {2 * b} tasks; there are {tasks}"
-            )
+        tasks = jacobian.shape[-2]
+        b = min(self.trim_number, (tasks - 1) // 2)
         return jacobian.sort(-2)[0][..., b : tasks - b, :].mean(-2)

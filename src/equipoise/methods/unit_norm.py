@@ -50,7 +50,7 @@ class UnitNorm(GramianMethod):
         heads="weighted",
         weight_sum="free",
         degree=0.0,
-        unit_free=False,
+        unit_free=True,
         defaults="Unit gradients times their mean norm, no averaging (the guide: 'inverse_norm', 0.9).",
         deviations="The guide recomputes its weights every 1000 steps: the balancer's update_every.",
     )

@@ -38,7 +38,7 @@ class UPGrad(GramianMethod):
         heads="unweighted",
         weight_sum="free",
         degree=0.0,
-        unit_free=True,
+        unit_free=False,
         guarantee="no task gets worse: <g_k, d> >= 0",
         defaults="Equal preference 1 / K, as in TorchJD.",
         deviations=(

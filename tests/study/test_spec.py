@@ -1,0 +1,112 @@
+import sys
+
+import pytest
+
+from equipoise.study import MethodSpec, Spec, load, parse, study
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LEAST = {"problem": "digits", "learning_rates": [0.1], "epochs": 1, "batch_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"learning_rate": [0.1]},
+            r"key 'learning_rate' is not known; did you mean 'learning_rates'",
+        ),
+        ({"epochs": 0}, r"key 'epochs': .*greater than or equal to 1.*given: 0"),
+        ({"epochs": "many"}, r"key 'epochs'"),
+        ({"learning_rates": []}, r"key 'learning_rates'"),
+        ({"learning_rates": [0.1, -1]}, r"key 'learning_rates\[1\]'"),
+        ({"learning_rates": [0.1, 0.1]}, r"key 'learning_rates'.*repeats"),
+        ({"seeds": []}, r"key 'seeds'"),
+        ({"seeds": [1, 1]}, r"key 'seeds'.*repeats"),
+        ({"optimizer": "adam"}, r"key 'optimizer'.*'adamw' or 'sgd'"),
+        ({"protocol": "litmos"}, r"key 'protocol'.*known: litmus"),
+        ({"methods": ["uw_sso"]}, r"key 'methods\[0\].id'.*uw_so"),
+        (
+            {"methods": [{"id": "uw", "option": {}}]},
+            r"methods\[0\].option' is not known; did you mean",
+        ),
+        ({"methods": [{"id": "uw", "search": {"kind": []}}]}, r"methods\[0\].search.kind'"),
+    ],
+)
+def test_a_mistake_names_its_key(change, message):
+    with pytest.raises(ValueError, match=message):
+        parse({**LEAST, **change})
+
+
+@pytest.mark.parametrize("key", LEAST)
+def test_a_missing_key_is_named(key):
+    with pytest.raises(ValueError, match=f"key '{key}' is missing"):
+        parse({name: value for name, value in LEAST.items() if name != key})
+
+
+def test_a_number_of_seeds_counts_from_zero():
+    assert parse({**LEAST, "seeds": 3}).seeds == [0, 1, 2]
+    assert parse({**LEAST, "seeds": [7, 9]}).seeds == [7, 9]
+
+
+def test_methods_may_be_ids_or_tables():
+    spec = parse({**LEAST, "methods": ["uw", {"id": "uw_so", "options": {"temperature": 2}}]})
+    assert spec.methods == [MethodSpec(id="uw"), MethodSpec(id="uw_so", options={"temperature": 2})]
+
+
+def test_the_toml_of_a_study_reads_back_as_the_same_study():
+    spec = parse(
+        {
+            **LEAST,
+            "problem_options": {"width": 32},
+            "name": 'a "quoted" name',
+            "weight_decay": 1e-5,
+            "allow_unequal_budgets": True,
+            "methods": [
+                "uw",
+                {"id": "uw_so", "search": {"temperature": [1.0, 2.5]}, "label": "so"},
+            ],
+        }
+    )
+    assert parse(tomllib.loads(spec.to_toml())) == spec
+
+
+def test_the_study_that_ships_survives_its_toml():
+    spec = study("digits")
+    assert parse(tomllib.loads(spec.to_toml())) == spec
+    assert len(spec.methods) >= 10 and len(spec.seeds) == 5
+
+
+def test_a_study_is_read_from_a_file(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text('problem = "digits"\nlearning_rates = [0.1]\nepochs = 1\nbatch_size = 2\n')
+    assert load(file) == Spec(**LEAST)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text("epochs == 3")
+    with pytest.raises(ValueError, match=r"study.toml: not valid TOML"):
+        load(file)
+    with pytest.raises(ValueError, match="there is no file"):
+        load(tmp_path / "other.toml")
+
+
+def test_changes_replace_keys_and_keep_the_rest():
+    spec = study("digits", methods=["uw_so", "gls"], seeds=2, epochs=None)
+    assert [each.id for each in spec.methods] == ["uw_so", "gls"]
+    assert spec.methods[0].search and spec.seeds == [0, 1]
+    assert spec.epochs == study("digits").epochs
+
+
+def test_new_learning_rates_hold_for_every_method():
+    spec = study("digits", learning_rates=[0.1, 0.2])
+    assert not any(each.learning_rates or each.search for each in spec.methods)
+
+
+def test_an_unknown_study_is_told_with_those_there_are():
+    with pytest.raises(ValueError, match="known: digits"):
+        study("digitz")

@@ -14,7 +14,6 @@ import torch
 import equipoise
 from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Method, Random
 
-
 WIDTH, HEIGHT = 460, 300
 Point = tuple[float, float]
 

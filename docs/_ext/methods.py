@@ -33,9 +33,9 @@ PASSES = {
     "losses": "1",
     "gramian": "K on the parameters route, 1 on the features route",
     "jacobian": "K on the parameters route, 1 on the features route",
-    "bilevel": "K or more on the training batch, K on the validation batch",
+    "bilevel": "several on a training batch and K on a validation batch",
 }
-SHORT = {"1": "1", PASSES["bilevel"]: "2 K"}
+SHORT = {"1": "1", PASSES["bilevel"]: "more than K"}
 HEADS = {
     "weighted": "the gradient of their weighted loss",
     "unweighted": "the gradient of their plain loss; only the shared part is balanced",

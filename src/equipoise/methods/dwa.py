@@ -39,16 +39,14 @@ class DWA(LossMethod):
         "total": (-1,),
         "count": (-1,),
         "last": (-1,),
-        "before": (-1,),
+        "ratio": (-1,),
         "history": (-1,),
-        "step": (),
     }
     total: Tensor
     count: Tensor
     last: Tensor
-    before: Tensor
-    history: Tensor
-    step: Tensor
+    ratio: Tensor
+    history: Tensor | None
 
     card = Card(
         id="dwa",
@@ -94,27 +92,32 @@ class DWA(LossMethod):
             self._close(self.count > 0)
 
     def _by_epoch(self, losses: Tensor) -> Tensor:
-        unknown = torch.full_like(losses, torch.nan)
-        last, before = self.recall("last", unknown), self.recall("before", unknown)
+        ratio = self.recall("ratio", torch.ones_like(losses))
         self.total = self.recall("total", torch.zeros_like(losses)) + losses
         self.count = self.recall("count", torch.zeros_like(losses)) + 1
         if self.period is not None:
             self._close(self.count >= self.period)
-        return (last / before).nan_to_num(nan=1.0)
+        return ratio
 
     def _close(self, done: Tensor) -> None:
         """Ends the epoch of the tasks that are ``done``."""
-        self.before = torch.where(done, self.last, self.before)
-        self.last = torch.where(done, self.total / self.count, self.last)
+        mean = self.total / self.count
+        last = self.recall("last", torch.full_like(mean, torch.nan))
+        # Not finite without two epochs of history, or after an epoch of zeros.
+        ratio = mean / last
+        self.ratio = torch.where(done, ratio.where(ratio.isfinite(), 1), self.ratio)
+        self.last = torch.where(done, mean, last)
         self.total = torch.where(done, 0, self.total)
         self.count = torch.where(done, 0, self.count)
 
     def _sliding(self, losses: Tensor) -> Tensor:
         assert self.window is not None
-        ones = losses.new_ones(2 * self.window, *losses.shape)
-        self.history = torch.cat([self.recall("history", ones)[1:], losses.unsqueeze(0)])
-        step = self.recall("step", torch.zeros((), dtype=torch.int64))
-        self.step = step + 1
-        if int(step) <= self.window:
+        both = 2 * self.window
+        kept = losses.new_empty(0, *losses.shape) if self.history is None else self.history
+        # A task that was absent so far has NaN here; the buffer starts at ones.
+        kept = torch.cat([kept.nan_to_num(nan=1.0), losses.unsqueeze(0)])[-both - 1 :]
+        self.history = kept
+        if len(kept) < self.window + 2:
             return torch.ones_like(losses)
-        return self.history[self.window :].mean(0) / self.history[: self.window].mean(0)
+        filled = torch.cat([losses.new_ones(both, *losses.shape), kept])[-both:]
+        return filled[self.window :].mean(0) / filled[: self.window].mean(0)

@@ -26,14 +26,7 @@ class EarlyEpoch(LossMethod):
         ValueError: an option is out of its range.
     """
 
-    state: ClassVar[Mapping[str, tuple[int, ...]]] = {
-        "epoch": (),
-        "step": (),
-        "total": (-1,),
-        "count": (-1,),
-    }
-    epoch: Tensor
-    step: Tensor
+    state: ClassVar[Mapping[str, tuple[int, ...]]] = {"total": (-1,), "count": (-1,)}
     total: Tensor
     count: Tensor
 
@@ -41,32 +34,38 @@ class EarlyEpoch(LossMethod):
         super().__init__()
         self.early = int(not_negative("epoch", epoch))
         self.period = None if period is None else int(positive("period", period))
+        self.epoch = 0
+        self.step = 0
 
     def early_mean(self, losses: Tensor) -> Tensor | None:
         """The mean losses ``Tensor[..., K]`` of the early epoch; None until it is over.
 
         Counts the step: call it once a step.
         """
-        epoch = self._advance()
+        if self.period is not None and self.step >= self.period:
+            self.end_epoch()
+        self.step += 1
         total = self.recall("total", torch.zeros_like(losses))
         count = self.recall("count", torch.zeros_like(losses))
-        # After the early epoch a task never seen before is still missing: its first loss serves.
-        wanted = count == 0 if epoch > self.early else torch.full_like(count, epoch == self.early)
-        self.total = torch.where(wanted.bool(), total + losses, total)
-        self.count = torch.where(wanted.bool(), count + 1, count)
-        return self.total / self.count if epoch > self.early else None
+        if self.epoch == self.early:
+            self.total, self.count = total + losses, count + 1
+        if self.epoch <= self.early:
+            return None
+        unseen = count == 0
+        self.total = torch.where(unseen, losses, total)
+        self.count = torch.where(unseen, 1, count)
+        return self.total / self.count
 
     def end_epoch(self) -> None:
         """See :meth:`Method.end_epoch`."""
-        self.epoch = self.recall("epoch", torch.zeros((), dtype=torch.int64)) + 1
-        self.step = torch.zeros((), dtype=torch.int64)
+        self.epoch += 1
+        self.step = 0
 
-    def _advance(self) -> int:
-        """The number of this step's epoch."""
-        step = self.recall("step", torch.zeros((), dtype=torch.int64))
-        self.recall("epoch", torch.zeros((), dtype=torch.int64))
-        if self.period is not None and int(step) >= self.period:
-            self.end_epoch()
-            step = self.step
-        self.step = step + 1
-        return int(self.epoch)
+    def get_extra_state(self) -> Tensor:
+        """The numbers of the epoch and of its step, for ``state_dict``."""
+        # No buffers: those move to the device of the model, where reading them would wait for it.
+        return torch.tensor([self.epoch, self.step])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restores the numbers of the epoch and of its step."""
+        self.epoch, self.step = state.tolist()

@@ -423,6 +423,6 @@ def test_the_catalogue_is_in_order_and_without_doubles() -> None:
 
 def test_a_wrong_option_is_answered_with_the_right_one() -> None:
     with pytest.raises(ValueError, match="temperature"):
-        equipoise.method("uw_so", temprature=1.0)
+        equipoise.method("uw_so", temper=1.0)
     with pytest.raises(ValueError, match="uw_so"):
         equipoise.method("uwso")

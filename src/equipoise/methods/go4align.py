@@ -42,7 +42,7 @@ class GO4Align(LossMethod):
         id="go4align",
         name="GO4Align",
         title="GO4Align: Group Optimization for Multi-Task Alignment",
-        authors="Shen, Wang, Xiao, van Noord, Worring",
+        authors="Shen, Wang, Xiao, van Noord, Worring",  # codespell:ignore worring
         venue="NeurIPS",
         year=2024,
         arxiv="2404.06486",

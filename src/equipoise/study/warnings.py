@@ -138,17 +138,13 @@ def _budgets(found: Findings) -> Iterator[str]:
 
 
 def _untuned(found: Findings) -> Iterator[str]:
-    fixed = [
-        each.arm.label
-        for each in found.arms
-        if each.arm.method in TUNED_BY_PAPER
-        and TUNED_BY_PAPER[each.arm.method] not in {*each.arm.search, *each.arm.options}
-    ]
-    if fixed:
-        named = ", ".join(
-            f"{label}'s {TUNED_BY_PAPER[label]}" for label in fixed if label in TUNED_BY_PAPER
-        )
-        yield f"Left at its default although its paper tunes it for each problem: {named}."
+    left = []
+    for each in found.arms:
+        option = TUNED_BY_PAPER.get(each.arm.method)
+        if option is not None and option not in {*each.arm.search, *each.arm.options}:
+            left.append(f"{option} of {each.arm.label}")
+    if left:
+        yield f"Left at its default although its paper tunes it for each problem: {', '.join(left)}."
 
 
 def _pairing(found: Findings) -> Iterator[str]:

@@ -1,0 +1,285 @@
+"""What is concluded from given numbers."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+
+import fakes
+import numpy as np
+import pytest
+
+from equipoise.study import Failure, Inline, Store, compare, findings, headline, run, warnings
+from equipoise.study.findings import BASELINES
+from equipoise.study.statistics import Estimate
+from equipoise.study.verdict import interval, signed
+
+BEST_RATE = 0.01
+
+
+def noise(trial, size=0.01):
+    """Noise of a seed, the same under every method, and a little of the method's own."""
+    shared = np.random.default_rng(trial.seed).normal()
+    own = np.random.default_rng([trial.seed, len(trial.method), ord(trial.method[0])]).normal()
+    return 1 + size * (shared + 0.1 * own)
+
+
+def flat(trial):
+    """Nothing matters but the learning rate: 0.01 is best."""
+    worse = 1.0 if trial.learning_rate == BEST_RATE else 1.2
+    return 1.0 * worse * noise(trial), 2.0 * worse * noise(trial), 5.0 / worse / noise(trial)
+
+
+def with_gain(**gains):
+    """As ``flat``, some methods better by a share of every metric."""
+
+    def scores(trial):
+        a, b, c = flat(trial)
+        gain = gains.get(trial.method, 0.0)
+        return a * (1 - gain), b * (1 - gain), c * (1 + gain)
+
+    return scores
+
+
+def texts(sentences):
+    return " ".join(sentence.text for sentence in sentences)
+
+
+def warned(found):
+    return {warning.id: warning.text for warning in warnings(found)}
+
+
+def test_a_method_that_gains_a_tenth_is_called_better_with_its_number(tmp_path):
+    found = fakes.study(tmp_path, with_gain(gls=0.1), methods=["gls", "dwa"])
+    said = compare(found.arm("gls"), "ew")
+    assert said.outcome == "better"
+    assert said.text.startswith("gls − ew: +10.") and "over 5 seeds: better than ew" in said.text
+    assert "Better than equal weights (ew): gls +10." in texts(headline(found))
+    assert compare(found.arm("dwa"), "ew").outcome == "undecided"
+    assert "no difference shown" in compare(found.arm("dwa"), "ew").text
+
+
+def test_a_method_that_loses_a_tenth_is_called_worse(tmp_path):
+    found = fakes.study(tmp_path, with_gain(gls=-0.1), methods=["gls"])
+    assert compare(found.arm("gls"), "ew").outcome == "worse"
+    assert "Worse: gls −" in texts(headline(found))
+
+
+def test_random_weights_that_beat_a_method_are_told(tmp_path):
+    found = fakes.study(tmp_path, with_gain(rlw=0.05, gls=0.0), methods=["gls"])
+    assert compare(found.arm("gls"), "rlw").outcome == "worse"
+    assert compare(found.arm("rlw"), "ew").outcome == "better"
+
+
+def test_where_nothing_differs_nothing_is_claimed(tmp_path):
+    found = fakes.study(tmp_path, flat, methods=["gls", "dwa", "uw"])
+    assert {compare(each, "ew").outcome for each in found.arms if "ew" in each.against} == {
+        "undecided"
+    }
+    assert "No difference to equal weights (ew) was shown for any of 5 methods." in texts(
+        headline(found)
+    )
+
+
+def test_delta_m_is_zero_for_methods_that_equal_the_single_tasks(tmp_path):
+    found = fakes.study(tmp_path, lambda trial: (1.0, 2.0, 5.0))
+    ew = found.arm("ew")
+    assert ew.delta.value == 0 and ew.flat == 0
+    assert ew.changes == pytest.approx([0, 0, 0])
+
+
+def test_delta_m_weighs_tasks_equally_and_the_flat_one_metrics(tmp_path):
+    def scores(trial):
+        return (1.0, 2.0, 5.0) if trial.method == "stl" else (1.0, 2.0, 5.5)
+
+    ew = fakes.study(tmp_path, scores).arm("ew")
+    assert ew.delta.value == pytest.approx(5)
+    assert ew.flat == pytest.approx(10 / 3)
+
+
+def test_the_learning_rate_with_the_best_validation_is_chosen(tmp_path):
+    found = fakes.study(tmp_path, flat, methods=["gls"])
+    assert {each.choice.candidate.learning_rate for each in found.all_arms} == {BEST_RATE}
+    assert {trial.learning_rate for each in found.all_arms for trial in each.trials} == {BEST_RATE}
+
+
+def test_the_choice_reads_validation_only(tmp_path):
+    before = fakes.study(tmp_path, flat, methods=["gls"])
+    with closing(sqlite3.connect(tmp_path / "fake.db")) as db, db:
+        db.execute("UPDATE metric SET value = 1e6 * random() WHERE split != 'validation'")
+    with Store(tmp_path / "fake.db") as store:
+        after = findings(store)
+    for one, other in zip(before.all_arms, after.all_arms, strict=True):
+        assert one.choice == other.choice
+    with closing(sqlite3.connect(tmp_path / "fake.db")) as db, db:
+        db.execute(
+            "UPDATE metric SET value = 100 - value WHERE split = 'validation' AND trial IN "
+            "(SELECT id FROM trial WHERE method = 'gls' AND stage = 'tune')"
+        )
+    with Store(tmp_path / "fake.db") as store:
+        assert findings(store).arm("gls").choice != before.arm("gls").choice
+
+
+def test_each_task_chooses_its_own_learning_rate_for_its_single_task_network(tmp_path):
+    def scores(trial):
+        a, b, c = flat(trial)
+        return (a, b, 20 * trial.learning_rate + 5) if trial.task == "b" else (a, b, c)
+
+    found = fakes.study(tmp_path, scores)
+    assert found.single["a"].choice.candidate.learning_rate == 0.01
+    assert found.single["b"].choice.candidate.learning_rate == 0.1
+
+
+def test_the_mean_rank_of_the_best_method_is_one(tmp_path):
+    found = fakes.study(tmp_path, with_gain(gls=0.2), methods=["gls"])
+    assert found.arm("gls").rank == 1
+    assert sum(each.rank for each in found.arms) == pytest.approx(10)
+
+
+def test_a_diverged_run_is_told_and_its_method_is_never_called_better(tmp_path):
+    scores = with_gain(gls=0.1)
+
+    def outcome(trial):
+        done = fakes.result(trial, scores(trial))
+        if trial.method == "gls" and trial.stage == "final" and trial.seed == 2:
+            return replace(done, status="diverged", note="a is not finite", metrics=())
+        return done
+
+    run(fakes.spec(methods=["gls"]), tmp_path / "s.db", Inline(outcome))
+    with Store(tmp_path / "s.db") as store:
+        found = findings(store)
+    gls = found.arm("gls")
+    assert gls.diverged == [2] and not gls.complete and np.isnan(gls.rank)
+    assert gls.against["ew"].runs == 4 and gls.against["ew"].low > 0
+    assert compare(gls, "ew").outcome == "undecided"
+    assert "gls diverged in 1 of 5 final trials" in warned(found)["diverged"]
+
+
+def test_a_learning_rate_that_diverged_is_not_chosen_and_is_told(tmp_path):
+    def outcome(trial):
+        done = fakes.result(trial, flat(trial))
+        if trial.method == "ew" and trial.learning_rate == BEST_RATE:
+            return replace(done, status="diverged", note="a is not finite")
+        return done
+
+    run(fakes.spec(), tmp_path / "s.db", Inline(outcome))
+    with Store(tmp_path / "s.db") as store:
+        found = findings(store)
+    assert found.arm("ew").choice.candidate.learning_rate != BEST_RATE
+    assert "not chosen: ew at 0.01" in warned(found)["diverged"]
+
+
+def test_a_method_of_which_nothing_finished_stays_in_the_tables_and_is_told(tmp_path):
+    def outcome(trial):
+        if trial.method == "gls":
+            return Failure("Traceback\nRuntimeError: no luck")
+        return fakes.result(trial, flat(trial))
+
+    run(fakes.spec(methods=["gls"]), tmp_path / "s.db", Inline(outcome))
+    with Store(tmp_path / "s.db") as store:
+        found = findings(store)
+    assert found.arm("gls").choice.candidate is None
+    assert compare(found.arm("gls"), "ew").outcome == "untested"
+    assert "no final trials, for: gls" in warned(found)["diverged"]
+    assert "RuntimeError: no luck" in warned(found)["failed"]
+
+
+@pytest.mark.parametrize(("rate", "side"), [(0.001, "lowest"), (0.1, "highest")])
+def test_a_best_learning_rate_at_the_edge_is_told(tmp_path, rate, side):
+    def scores(trial):
+        worse = 1.0 if trial.learning_rate == rate else 1.2
+        return 1.0 * worse, 2.0 * worse, 5.0 / worse
+
+    assert f"was the {side} tried for" in warned(fakes.study(tmp_path, scores))["edge"]
+
+
+def test_a_best_learning_rate_in_the_middle_is_not(tmp_path):
+    assert "edge" not in warned(fakes.study(tmp_path, flat))
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(2, True), (4, True), (5, False)])
+def test_fewer_than_five_seeds_are_told(tmp_path, seeds, told):
+    assert ("few-seeds" in warned(fakes.study(tmp_path, flat, seeds=seeds))) == told
+
+
+def test_a_difference_inside_the_spread_of_seeds_is_told(tmp_path):
+    loud = fakes.study(tmp_path, with_gain(gls=0.2, dwa=0.001), methods=["gls", "dwa"])
+    assert "dwa" in warned(loud)["noise"] and "gls" not in warned(loud)["noise"]
+
+
+def test_unequal_tuning_budgets_are_told(tmp_path):
+    greedy = [{"id": "uw_so", "search": {"temperature": [1.0, 2.0]}}]
+    found = fakes.study(tmp_path, flat, methods=greedy, allow_unequal_budgets=True)
+    assert "uw_so 6" in warned(found)["budgets"]
+
+
+def test_an_option_that_its_paper_tunes_is_told_when_left_alone(tmp_path):
+    assert (
+        "uw_so's temperature" in warned(fakes.study(tmp_path, flat, methods=["uw_so"]))["untuned"]
+    )
+
+
+def test_runs_that_were_not_paired_are_found_out(tmp_path):
+    def outcome(trial):
+        done = fakes.result(trial, flat(trial))
+        return replace(done, order="others") if (trial.method, trial.seed) == ("rlw", 1) else done
+
+    run(fakes.spec(), tmp_path / "s.db", Inline(outcome))
+    with Store(tmp_path / "s.db") as store:
+        assert "seed 1 did not see the same batches" in warned(findings(store))["pairing"]
+
+
+def test_narrow_learning_rates_under_sgd_with_the_papers_sums_are_told(tmp_path):
+    narrow = {"optimizer": "sgd", "learning_rates": [0.01, 0.012, 0.015]}
+    assert "sgd" in warned(fakes.study(tmp_path, flat, **narrow))
+    tmp = tmp_path / "other"
+    assert "sgd" not in warned(fakes.study(tmp, flat, **narrow, weight_sum="tasks"))
+
+
+def test_half_a_study_can_be_looked_at(tmp_path):
+    class Stops:
+        def run(self, trials):
+            for trial in trials[:4]:
+                yield trial, fakes.result(trial, flat(trial))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fakes.spec(), tmp_path / "s.db", Stops())
+    with Store(tmp_path / "s.db") as store:
+        found = findings(store)
+    assert "not finished" in warned(found)["unfinished"]
+    assert "Nothing can be said yet" in texts(headline(found))
+
+
+def test_cost_is_a_ratio_to_equal_weights_of_the_same_seed(tmp_path):
+    def outcome(trial):
+        slow = 1 + trial.seed % 5  # the machine gets slower and slower
+        return fakes.result(trial, flat(trial), step_ms=slow * (3 if trial.method == "gls" else 1))
+
+    run(fakes.spec(methods=["gls"]), tmp_path / "s.db", Inline(outcome))
+    with Store(tmp_path / "s.db") as store:
+        found = findings(store)
+    assert found.arm("gls").spent.ratio == pytest.approx(3)
+    assert found.arm("ew").spent.ratio == pytest.approx(1)
+
+
+def test_comparisons_with_equal_and_with_random_weights_are_separate_families(tmp_path):
+    found = fakes.study(tmp_path, flat, methods=["gls"])
+    families = {b: [e.arm.label for e in found.arms if b in e.against] for b in BASELINES}
+    assert families == {"ew": ["rlw", "rgw", "gls"], "rlw": ["rgw", "gls"]}
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(0.42, -0.21, 1.04, 5), "+0.4 [−0.2, 1.0]"),
+        (Estimate(-3.0, -4.0, -2.0, 5), "−3.0 [−4.0, −2.0]"),
+        (Estimate(0.01, -0.04, 0.04, 5), "0.0 [0.0, 0.0]"),
+        (Estimate(1.0, np.nan, np.nan, 1), "+1.0"),
+    ],
+)
+def test_numbers_are_written_with_a_real_minus_and_without_negative_zero(estimate, text):
+    assert interval(estimate) == text
+
+
+def test_a_number_that_is_none_is_not_written_as_one():
+    assert signed(float("nan")) == "n/a"

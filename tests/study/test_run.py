@@ -1,0 +1,127 @@
+import shutil
+from pathlib import Path
+
+import fakes
+import pytest
+import tiny
+
+from equipoise.study import Failure, Inline, Store, findings, run
+from equipoise.study.lock import only_driver
+
+
+class Recorder:
+    """An executor that remembers what it was asked to run."""
+
+    def __init__(self, outcome=None):
+        self.ran = []
+        self._outcome = outcome or (lambda trial: fakes.result(trial, (1.0, 1.0, 5.0)))
+
+    def run(self, trials):
+        for trial in trials:
+            self.ran.append(trial)
+            yield trial, self._outcome(trial)
+
+
+def stages(recorder):
+    return [trial.stage for trial in recorder.ran]
+
+
+def test_a_study_is_tuned_first_and_then_run_for_every_seed(tmp_path):
+    recorder = Recorder()
+    run(fakes.spec(methods=["uw"]), tmp_path / "s.db", recorder)
+    # 2 single tasks + ew, rlw, rgw, uw: 6 arms, 3 learning rates, 5 seeds.
+    assert stages(recorder) == ["tune"] * 18 + ["final"] * 30
+
+
+def test_the_same_study_again_runs_nothing(tmp_path):
+    run(fakes.spec(), tmp_path / "s.db", Recorder())
+    again = Recorder()
+    run(fakes.spec(), tmp_path / "s.db", again)
+    assert again.ran == []
+
+
+def test_more_seeds_run_only_the_new_ones(tmp_path):
+    run(fakes.spec(seeds=3), tmp_path / "s.db", Recorder())
+    again = Recorder()
+    run(fakes.spec(seeds=5), tmp_path / "s.db", again)
+    assert {(trial.stage, trial.seed) for trial in again.ran} == {("final", 3), ("final", 4)}
+
+
+def test_another_method_runs_only_its_own_trials(tmp_path):
+    run(fakes.spec(), tmp_path / "s.db", Recorder())
+    again = Recorder()
+    run(fakes.spec(methods=["gls"]), tmp_path / "s.db", again)
+    assert {trial.method for trial in again.ran} == {"gls"} and len(again.ran) == 3 + 5
+
+
+def test_fewer_seeds_leave_the_others_in_the_file_and_out_of_the_result(tmp_path):
+    run(fakes.spec(seeds=5), tmp_path / "s.db", Recorder())
+    run(fakes.spec(seeds=2), tmp_path / "s.db", Recorder())
+    with Store(tmp_path / "s.db") as store:
+        assert findings(store).arm("ew").scores.shape[0] == 2
+        assert len([t for t in store.trials().values() if t.trial.seed == 4]) == 5
+
+
+def test_another_problem_in_the_same_file_is_refused_and_explained(tmp_path):
+    run(fakes.spec(), tmp_path / "s.db", Recorder())
+    with pytest.raises(ValueError, match=r"holds a study of problem .*use another --out"):
+        run(fakes.spec(problem_options={"rows": 40}), tmp_path / "s.db", Recorder())
+
+
+def test_a_problem_whose_file_was_edited_is_refused_and_explained(tmp_path):
+    own = tmp_path / "own.py"
+    shutil.copy(tiny.HERE, own)
+    run(fakes.spec(problem=f"{own}:tiny"), tmp_path / "s.db", Recorder())
+    own.write_text(own.read_text() + "\n# edited\n")
+    with pytest.raises(ValueError, match=r"the file has changed since"):
+        run(fakes.spec(problem=f"{own}:tiny"), tmp_path / "s.db", Recorder())
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ([{"id": "uw_so", "options": {"temperatur": 1}}], "no option 'temperatur'"),
+        ([{"id": "uw_so", "options": {"temperature": -1}}], "method 'uw_so"),
+    ],
+)
+def test_a_mistake_in_a_method_is_told_before_the_first_trial(tmp_path, methods, message):
+    recorder = Recorder()
+    with pytest.raises(ValueError, match=message):
+        run(fakes.spec(methods=methods), tmp_path / "s.db", recorder)
+    assert recorder.ran == [] and not (tmp_path / "s.db").exists()
+
+
+def test_a_second_run_on_the_same_file_is_refused(tmp_path):
+    with only_driver(tmp_path / "s.db"), pytest.raises(ValueError, match="another run is writing"):
+        run(fakes.spec(), tmp_path / "s.db", Recorder())
+    run(fakes.spec(), tmp_path / "s.db", Recorder())
+
+
+def test_a_failed_trial_is_tried_again_by_the_next_run_and_only_it(tmp_path):
+    def fails_once(trial):
+        if trial.method == "rgw" and trial.stage == "final" and trial.seed == 1:
+            return Failure("RuntimeError: out of luck")
+        return fakes.result(trial, (1.0, 1.0, 5.0))
+
+    run(fakes.spec(), tmp_path / "s.db", Recorder(fails_once))
+    again = Recorder()
+    run(fakes.spec(), tmp_path / "s.db", again)
+    assert [(trial.method, trial.seed) for trial in again.ran] == [("rgw", 1)]
+
+
+def test_runs_of_one_seed_are_neighbours_in_time(tmp_path):
+    recorder = Recorder()
+    run(fakes.spec(), tmp_path / "s.db", recorder)
+    seeds = [trial.seed for trial in recorder.ran if trial.stage == "final"]
+    assert seeds == sorted(seeds)
+
+
+def test_a_real_study_end_to_end(tmp_path):
+    run(fakes.spec(methods=["pcgrad"], seeds=3, epochs=8), tmp_path / "s.db", Inline())
+    with Store(tmp_path / "s.db") as store:
+        found = findings(store)
+    assert found.arm("pcgrad").complete
+    assert found.arm("pcgrad").spent.backwards == 2
+    untrained = found.found.curve(found.arm("ew").trials[0], "train")
+    assert untrained[8]["a", "loss"] < untrained[1]["a", "loss"]
+    assert Path(tmp_path / "s.db").stat().st_size > 0

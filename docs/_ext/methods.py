@@ -21,21 +21,24 @@ KINDS = {
     "losses": "Methods that look at losses",
     "gramian": "Methods that look at inner products of task gradients",
     "jacobian": "Methods that look at single entries of task gradients",
+    "batches": "Methods that compare several batches",
     "bilevel": "Methods that learn their weights on validation losses",
 }
 NEEDS = {
     "losses": "the losses",
     "gramian": "the inner products of the task gradients (the K × K Gramian)",
     "jacobian": "every entry of the task gradients (the K × P Jacobian)",
+    "batches": "the inner products of task gradients across three batches",
     "bilevel": "the losses of a training and of a validation batch (``balancer.bilevel``)",
 }
 PASSES = {
     "losses": "1",
     "gramian": "K on the parameters route, 1 on the features route",
     "jacobian": "K on the parameters route, 1 on the features route",
+    "batches": "K on each of three batches",
     "bilevel": "several on a training batch and K on a validation batch",
 }
-SHORT = {"1": "1", PASSES["bilevel"]: "more than K"}
+SHORT = {"1": "1", PASSES["batches"]: "3 K", PASSES["bilevel"]: "more than K"}
 HEADS = {
     "weighted": "the gradient of their weighted loss",
     "unweighted": "the gradient of their plain loss; only the shared part is balanced",
@@ -211,6 +214,7 @@ def readme_table() -> str:
             "losses": "the losses",
             "gramian": "inner products of task gradients",
             "jacobian": "every entry of task gradients",
+            "batches": "task gradients of three batches",
             "bilevel": "losses of validation batches",
         }.get(needs or "", "other")
         lines.append(f"| {label} | {', '.join(f'`{cls.card.id}`' for cls in classes)} |")

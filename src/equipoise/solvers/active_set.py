@@ -60,13 +60,11 @@ def violation(matrix: Rows, linear: list[float], x: list[float], size: list[floa
     for row, q, value, terms in zip(matrix, linear, x, size, strict=True):
         y = dot(row, x) + q
         off = abs(y) if value > 0 else -y
-        if off > 0 or off != off or value < 0:
+        if value < 0 or not isfinite(off):
+            return inf
+        if off > 0:
             terms += sum([abs(a * b) for a, b in zip(row, x, strict=True)])
-            ratio = off / terms if terms > 0 else 0.0
-            if not ratio <= worst:
-                worst = ratio
-            if value < 0:
-                return inf
+            worst = max(worst, off / terms)
     return worst
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, inf, log
+from math import ceil, inf, isfinite, log
 
 import torch
 from torch import Tensor
@@ -182,9 +182,10 @@ def _violation(rows: Rows, pulls: list[float], power: float, point: list[float])
     for row, k, b in zip(rows, pulls, point, strict=True):
         terms = [c * a for c, a in zip(row, point, strict=True)]
         want = k * b**-power
-        ratio = abs(sum(terms) - want) / (sum(map(abs, terms)) + want)
-        if not ratio <= worst:
-            worst = ratio
+        off = abs(sum(terms) - want)
+        if not isfinite(off):
+            return inf
+        worst = max(worst, off / (sum(map(abs, terms)) + want))
     return worst
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
+
 import torch
 from torch import Tensor
 
@@ -55,7 +57,8 @@ def min_norm(gramian: Tensor) -> Solution:
 def shortest(gramian: Rows) -> tuple[list[float], float]:
     """:func:`min_norm` of one problem in plain floats; the weights and their residual."""
     if len(gramian) == 2:
-        return _two(gramian), 0.0
+        weights = _two(gramian)
+        return weights, 0.0 if isfinite(sum(weights)) else inf
     rows, inverse = cosine_rows(gramian)
     zeros = inverse.count(0.0)
     if zeros:
@@ -78,5 +81,5 @@ def _two(gramian: Rows) -> list[float]:
         if first == second:
             return [0.5, 0.5]
         return [1.0, 0.0] if first < second else [0.0, 1.0]
-    weight = (second - inner) / (first - inner + second - inner)
-    return [weight, 1 - weight]
+    total = first - inner + second - inner
+    return [(second - inner) / total, (first - inner) / total]

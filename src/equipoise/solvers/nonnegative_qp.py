@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor
 
@@ -57,6 +59,8 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor, size: Tensor | None = None) 
     count, tasks = scaled.shape[-2:]
     flat = matrix.unsqueeze(-3).expand(*batch, count, tasks, tasks).reshape(-1, tasks, tasks)
     x, residual = pivot(flat, (scaled / unit).reshape(-1, tasks), (terms / unit).reshape(-1, tasks))
+    downhill = ((inverse.unsqueeze(-2) == 0) & (linear < 0)).any(-1).flatten()
+    residual = residual.masked_fill(downhill, torch.inf)
     x = x.view(*batch, count, tasks) * unit * inverse.unsqueeze(-2)
     return Solution(x.to(linear.dtype), residual.view(*batch, count).to(linear.dtype))
 
@@ -67,6 +71,8 @@ def scaled_qp(
     """One problem in plain floats, given cosines and inverse norms; the answer and its residual."""
     if min(linear) >= 0:
         return [0.0] * len(linear), 0.0
+    if any(a == 0 and q < 0 for q, a in zip(linear, inverse, strict=True)):
+        return [0.0] * len(linear), inf
     unit = max([s * a for s, a in zip(size, inverse, strict=True)]) or 1.0
     scaled = [q * a / unit for q, a in zip(linear, inverse, strict=True)]
     terms = [s * a / unit for s, a in zip(size, inverse, strict=True)]

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,19 @@ from typing import Any
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
-    "--disable-background-networking --disable-component-update --disable-sync "
-    "--remote-debugging-pipe"
-).split()
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--hide-scrollbars", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--remote-debugging-pipe"),
+]
+
+# The browser reads commands from descriptor 3 and writes answers to 4; both may be taken at first.
+WIRING = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
+os.dup2(ends[0], 3), os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -27,11 +36,11 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         to_us, from_browser = os.pipe()
         to_browser, from_us = os.pipe()
-        # The browser reads commands from descriptor 3 and writes answers to 4.
-        wiring = f'exec "$@" 3<&{to_browser} 4>&{from_browser} 2>/dev/null'
-        command = ["sh", "-c", wiring, "sh", str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}"]
+        command = [sys.executable, "-c", WIRING, str(to_browser), str(from_browser), str(CHROMIUM)]
         self._process = subprocess.Popen(
-            [*command, "about:blank"], pass_fds=(to_browser, from_browser)
+            [*command, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(to_browser, from_browser),
+            stderr=subprocess.DEVNULL,
         )
         os.close(to_browser)
         os.close(from_browser)

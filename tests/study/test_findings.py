@@ -213,9 +213,10 @@ def test_unequal_tuning_budgets_are_told(tmp_path):
 
 
 def test_an_option_that_its_paper_tunes_is_told_when_left_alone(tmp_path):
-    assert (
-        "uw_so's temperature" in warned(fakes.study(tmp_path, flat, methods=["uw_so"]))["untuned"]
-    )
+    found = fakes.study(tmp_path, flat, methods=[{"id": "uw_so", "label": "soft"}])
+    assert "temperature of soft" in warned(found)["untuned"]
+    tuned = {"id": "uw_so", "label": "soft", "options": {"temperature": 3.0}}
+    assert "untuned" not in warned(fakes.study(tmp_path / "tuned", flat, methods=[tuned]))
 
 
 def test_runs_that_were_not_paired_are_found_out(tmp_path):

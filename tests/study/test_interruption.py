@@ -74,34 +74,42 @@ def cwd(entry):
         return None
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The content of a study that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert start(folder).wait(120) == 0
-    return content(folder)
-
-
-@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see the workers")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_driver_loses_at_most_the_trials_that_ran(tmp_path, whole, how):
-    driver = start(tmp_path)
+def stop_in_the_middle(folder, how):
+    """Starts a study, stops its driver after a few trials, and waits until all its workers are gone."""
+    driver = start(folder)
     deadline = time.monotonic() + 60
-    while finished(tmp_path) < 5:
+    while finished(folder) < 5:
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(driver.pid, how)
-    driver.wait(30)
-    # The workers notice by themselves.
-    while processes_in(tmp_path):
-        assert time.monotonic() < deadline, processes_in(tmp_path)
+    code = driver.wait(30)
+    while processes_in(folder):
+        assert time.monotonic() < deadline, processes_in(folder)
         time.sleep(0.02)
-    kept, started = finished(tmp_path), begun(tmp_path)
-    total = len(whole["trial"])
-    assert 5 <= kept < total, "the driver was not stopped in the middle"
-    # Each driver loads the training data once to describe the problem.
-    assert started - 1 - kept <= 2, "more than the running trials were lost"
+    # The driver itself loads the training data once, to describe the problem.
+    assert begun(folder) - 1 - finished(folder) <= 2, "more than the running trials were lost"
+    return code
 
-    assert start(tmp_path).wait(120) == 0
-    assert content(tmp_path) == whole
-    assert begun(tmp_path) - started == 1 + total - kept, "a finished trial ran twice"
+
+proc = pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see the workers")
+
+
+@proc
+def test_a_killed_driver_loses_no_finished_trial_and_runs_none_twice(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    assert start(whole).wait(120) == 0
+    stop_in_the_middle(broken, signal.SIGKILL)
+    kept, started = finished(broken), begun(broken)
+    total = len(content(whole)["trial"])
+    assert 5 <= kept < total, "the driver was not stopped in the middle"
+    assert start(broken).wait(120) == 0
+    assert content(broken) == content(whole)
+    assert begun(broken) - started == 1 + total - kept, "a finished trial ran twice"
+
+
+@proc
+def test_ctrl_c_keeps_what_had_finished_and_leaves_no_worker(tmp_path):
+    assert stop_in_the_middle(tmp_path, signal.SIGINT) == 130
+    assert finished(tmp_path) >= 5

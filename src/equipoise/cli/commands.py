@@ -38,7 +38,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-_REPORT = ("jinja2", "altair", "vl_convert", "pandas")
+_REPORT = ("jinja2", "altair", "vl_convert")
 
 
 @app.command("run")

@@ -13,6 +13,9 @@ from equipoise.solvers.min_norm import shortest
 from equipoise.solvers.nonnegative_qp import RIDGE, ROUNDS, scaled_qp, violations
 from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
 
+ORIGIN = 5e-15
+"""The hull holds the origin where its shortest point is, squared, this small against its terms."""
+
 
 def cagrad_dual(gramian: Tensor, c: float) -> Solution:
     r"""What CAGrad adds to the mean of the task gradients.
@@ -120,8 +123,9 @@ def _bracket(
     radius = c * sqrt(square)
     longest = max(inverse)
     weights, _ = shortest(gramian)
-    shortest_square = dot(weights, [dot(row, weights) for row in gramian])
-    if 0.0 in inverse or shortest_square * longest * longest < 1e-15:
+    square_of_shortest = dot(weights, [dot(row, weights) for row in gramian])
+    terms = dot(weights, [dot(list(map(abs, row)), weights) for row in gramian])
+    if square_of_shortest <= ORIGIN * terms:
         size = [sum(map(abs, row)) / count for row in gramian]
         x, residual = scaled_qp(rows, inverse, mean, size)
         if dot(x, [dot(row, x) for row in gramian]) <= radius * radius * (1 + 1e-12):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -195,7 +196,10 @@ def draw(paths: dict[str, Tensor], front: Tensor, out: Path) -> None:
         subtitleFont="sans-serif",
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    chart.save(str(out), format="svg")
+    chart.configure(background="white").save(str(out), format="svg")
+    # Hundredths of a pixel are enough, and a third of the size.
+    short = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", out.read_text())
+    out.write_text(short)
 
 
 def main(arguments: list[str] | None = None) -> None:

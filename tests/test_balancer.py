@@ -288,8 +288,11 @@ def _train(
 @pytest.mark.parametrize("route", ["parameters", "features"])
 @pytest.mark.parametrize("method", IDS)
 def test_resuming_is_bit_identical_to_not_stopping(method: str, route: str) -> None:
-    if equipoise.method(method).needs not in ("losses", "gramian", "jacobian"):
+    made = equipoise.method(method)
+    if made.needs not in ("losses", "gramian", "jacobian"):
         pytest.skip("has an interface of its own")
+    if made.needs == "jacobian" and route not in made.routes:
+        pytest.skip("compares gradients over steps")
     torch.manual_seed(3)
     network, balancer = build("cnn"), Balancer(method, TASKS)
     _train(network, balancer, range(5), route)

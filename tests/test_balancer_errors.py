@@ -188,6 +188,7 @@ def test_sharing_before_the_tasks_are_known(network: Network) -> None:
         Balancer("mgda").share(network.trunk(network.example))
 
 
+@pytest.mark.filterwarnings("ignore:losses .* past the features")
 def test_sharing_twice_in_a_step(network: Network) -> None:
     balancer = Balancer("mgda", TASKS)
     first = balancer.share(network.trunk(network.example))
@@ -273,3 +274,22 @@ def test_a_saved_balancer_of_other_tasks(network: Network) -> None:
     saved = Balancer("ew", ["a", "b"]).state_dict()
     with pytest.raises(ValueError, match="the saved balancer has the tasks"):
         Balancer("ew", ["a", "c"]).load_state_dict(saved)
+
+
+@pytest.mark.parametrize("method", ["moco", "db_mtl", "modo"])
+def test_the_features_route_of_a_method_that_compares_gradients(
+    method: str, network: Network
+) -> None:
+    with pytest.raises(ValueError, match=f"'{method}' needs gradients that can be compared"):
+        Balancer(method, TASKS, route="features")
+
+
+def test_a_wrong_number_of_batches(network: Network) -> None:
+    with pytest.raises(
+        TypeError, match="'modo' takes the losses of 3 independent batches a step, got 1"
+    ):
+        Balancer("modo", TASKS)(losses_of(network))
+    with pytest.raises(
+        TypeError, match="'ew' takes the losses of 1 independent batch a step, got 2"
+    ):
+        Balancer("ew", TASKS)(losses_of(network), losses_of(network))

@@ -13,20 +13,18 @@ from torch import Tensor, nn
 
 from equipoise.bilevel import descend, learn_weights
 from equipoise.learning import Learning
-from equipoise.methods.base import BilevelMethod, JacobianMethod, LossMethod, Method
+from equipoise.methods.base import BilevelMethod, CrossBatchMethod, Heads, JacobianMethod, Method
 from equipoise.methods.catalogue import find
 from equipoise.methods.catalogue import method as build
 from equipoise.methods.forum import FORUM
 from equipoise.monitor import explanation, untouched
-from equipoise.routes import parameters as by_parameters
 from equipoise.routes.features import Features, Share, Views
-from equipoise.routes.gramian import gramian as gramian_of
 from equipoise.routes.shared import SharedParameters
 from equipoise.routes.tasks import Losses, Step, named, require_graph, step_of
+from equipoise.routing import Route, Routing
 from equipoise.smoothing import Smoothing
-from equipoise.weighing import OnFailure, Prior, Weighing, WeightSum, weighted
+from equipoise.weighing import OnFailure, Prior, Weighing, WeightSum
 
-Route = Literal["auto", "losses", "parameters", "features"]
 HeadRule = Literal["paper", "weighted", "unweighted"]
 Transform = Literal["none", "log"]
 NonFinite = Literal["raise", "skip_task", "skip_step"]
@@ -115,13 +113,19 @@ class Balancer(nn.Module):
         self.weight_sum: WeightSum = weight_sum
         self.update_every = update_every
         self.nonfinite: NonFinite = nonfinite
-        self.heads: Literal["weighted", "unweighted"] = (
-            self.card.heads if heads == "paper" else heads
-        )
+        self.heads: Heads = self.card.heads if heads == "paper" else heads
+        if isinstance(self.method, JacobianMethod):
+            for name, given in (
+                ("heads='weighted'", heads == "weighted"),
+                ("update_every", update_every > 1),
+            ):
+                if given:
+                    raise ValueError(
+                        f"'{self.card.id}' has no loss weights, which {name} would need"
+                    )
         self.prior = dict(prior or {})
         self.tasks: tuple[str, ...] | None = None
         self._numbered = isinstance(tasks, int)
-        self._shared = SharedParameters(shared)
         self._share: Share | None = None
         self._learning = Learning(self.method, self_optimized)
         self.transform: Transform = transform
@@ -131,13 +135,15 @@ class Balancer(nn.Module):
             self.method, self.prior, weight_sum, update_every, on_failure, smoothing
         )
         self._record = self._weighing.record
-        self._refuse_contradictions(route, heads)
+        self._routing = Routing(
+            self.method, route, self.heads, SharedParameters(shared), self._weighing, self._learning
+        )
         if tasks is not None:
             self._name(tuple(map(str, range(tasks))) if isinstance(tasks, int) else tuple(tasks))
 
     # --- the calls of a training loop -------------------------------------------------------------
 
-    def forward(self, losses: Losses) -> Tensor:
+    def forward(self, losses: Losses, *more: Losses) -> Tensor:
         """The balanced loss: a scalar whose ``backward()`` leaves the method's gradient everywhere.
 
         In ``eval()`` it is the sum of the losses, weighted by the prior, and no state changes.
@@ -145,27 +151,31 @@ class Balancer(nn.Module):
         Args:
             losses: scalar tensors by task name, or in the order of the tasks; None (or a missing name)
                 where a task is absent. A stacked ``Tensor[K]`` only for methods that look at losses.
+            more: the losses of further independent batches, for methods that need them (MoDo, SDMGrad);
+                the last batch makes the step.
 
         Raises:
             ValueError: a loss without a graph, an unknown task, a loss that is not finite or (for methods
                 that take its logarithm) not positive; nothing is shared.
             SolverError: a solver failed and ``on_failure`` is ``"raise"``.
         """
-        step, share = self._read(losses)
+        steps, share = self._enter(losses, more)
         if not self.training:
-            return self._weighing.plain(step)
-        admitted = self._admit(step)
-        if admitted is None:
-            return step.values.new_zeros(()).requires_grad_()
-        total = self._scalar(admitted, share, self._route(admitted, share))
+            return self._weighing.plain(steps[-1])
+        if any(step is None for step in steps):
+            return torch.zeros((), requires_grad=True)
+        total = self._routing.scalar(steps, share)
         self._weighing.step += 1
         return total
 
-    def backward(self, losses: Losses, *, scaler: torch.amp.GradScaler | None = None) -> Tensor:
+    def backward(
+        self, losses: Losses, *more: Losses, scaler: torch.amp.GradScaler | None = None
+    ) -> Tensor:
         """Balances and writes ``.grad`` at once: the same gradients, the graph freed at the last task.
 
         Args:
             losses: as in :meth:`forward`.
+            more: as in :meth:`forward`.
             scaler: the ``GradScaler`` of mixed precision training, if there is one.
 
         Returns:
@@ -181,22 +191,13 @@ class Balancer(nn.Module):
             )
         if not self.training:
             raise RuntimeError("balancer.backward() trains; call balancer.train() first")
-        step, share = self._read(losses)
-        admitted = self._admit(step)
-        if admitted is None:
-            return step.values.new_zeros(())
+        steps, share = self._enter(losses, more)
+        if any(step is None for step in steps):
+            return torch.zeros(())
         factor = 1.0 if scaler is None else float(scaler.scale(torch.ones(())))
-        route = self._route(admitted, share)
-        if route == "parameters":
-            total, leaves, gradients = self._at_parameters(
-                admitted, share, keep_graph=False, factor=factor
-            )
-            by_parameters.write(leaves, gradients)
-        else:
-            total = self._scalar(admitted, share, route)
-            torch.autograd.backward(total * factor if factor != 1.0 else total)
+        total = self._routing.backward(steps, share, factor)
         self._weighing.step += 1
-        return total.detach()
+        return total
 
     def share(self, features: Features) -> Any:
         """One view of the shared features per task, through which their gradients are balanced.
@@ -215,7 +216,7 @@ class Balancer(nn.Module):
             raise ValueError(
                 "share() needs the tasks up front: Balancer(..., tasks=['segmentation', 'depth'])"
             )
-        if self.training and torch.is_grad_enabled() and not self._weights_scale_losses():
+        if self.training and torch.is_grad_enabled() and not self._routing.scales_losses:
             self._share = Share(features, self.tasks)
             views = self._share.handed_out()
         else:
@@ -354,23 +355,6 @@ class Balancer(nn.Module):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _refuse_contradictions(self, route: Route, heads: HeadRule) -> None:
-        gradient = not isinstance(self.method, LossMethod)
-        if gradient and route == "losses":
-            raise ValueError(
-                f"'{self.card.id}' looks at task gradients, which the losses route does not have; use "
-                "route='parameters' or route='features'"
-            )
-        if isinstance(self.method, JacobianMethod):
-            for name, given in (
-                ("heads='weighted'", heads == "weighted"),
-                ("update_every", self.update_every > 1),
-            ):
-                if given:
-                    raise ValueError(
-                        f"'{self.card.id}' has no loss weights, which {name} would need"
-                    )
-
     def _name(self, tasks: tuple[str, ...]) -> None:
         if not tasks or len(set(tasks)) < len(tasks):
             raise ValueError(f"tasks must be different names, at least one; got {list(tasks)}")
@@ -384,7 +368,7 @@ class Balancer(nn.Module):
         self.method.begin(len(tasks))
 
     def _read(self, losses: Losses) -> tuple[Step, Share | None]:
-        if isinstance(losses, Tensor) and (losses.ndim != 1 or not self._weights_scale_losses()):
+        if isinstance(losses, Tensor) and (losses.ndim != 1 or not self._routing.scales_losses):
             what = (
                 f"'{self.card.id}' would differentiate it once per task, K passes through all K heads, and "
                 "one NaN would spread to every task"
@@ -407,6 +391,23 @@ class Balancer(nn.Module):
                 )
         share, self._share = self._share, None
         return step_of(present, self.tasks or (), self._weighing.step), share
+
+    def _enter(self, losses: Losses, more: Sequence[Losses]) -> tuple[list[Any], Share | None]:
+        """The admitted steps of all batches; None for one to skip."""
+        batches = 3 if isinstance(self.method, CrossBatchMethod) else 1
+        if self.training and 1 + len(more) != batches:
+            raise TypeError(
+                f"'{self.card.id}' takes the losses of {batches} independent batch"
+                f"{'es' if batches > 1 else ''} a step, got {1 + len(more)}: "
+                f"balancer({', '.join(['losses'] * batches)})"
+            )
+        if not batches > 1:
+            step, share = self._read(losses)
+            return [self._admit(step) if self.training else step], share
+        steps = [self._read(batch)[0] for batch in (losses, *more)]
+        if any(step.names != steps[0].names for step in steps):
+            raise ValueError(f"'{self.card.id}' needs the losses of the same tasks in all batches")
+        return [self._admit(step) if self.training else step for step in steps], None
 
     def _admit(self, step: Step) -> Step | None:
         """The step without what must not get in; None to skip it."""
@@ -434,123 +435,6 @@ class Balancer(nn.Module):
             return step
         _refuse_not_positive(step, "transform='log'")
         return step.logarithmic()
-
-    def _weights_scale_losses(self) -> bool:
-        """Whether the balanced loss is a plain weighted sum, known before any backward pass."""
-        return isinstance(self.method, LossMethod) and self.heads == "weighted"
-
-    def _route(
-        self, step: Step, share: Share | None
-    ) -> Literal["losses", "parameters", "features"]:
-        if self._weights_scale_losses():
-            return "losses"
-        if share is not None and self.route != "parameters":
-            if self._weighing.smoothing.gradient_ema:
-                raise ValueError(
-                    "gradient_ema averages gradients of the same parameters over steps, which the features "
-                    "route does not have; use route='parameters'"
-                )
-            return "features"
-        if self.route == "features":
-            raise ValueError(
-                "route='features' balances at the shared features: call z = balancer.share(features) in "
-                "every step and compute each loss from its own view z[task]"
-            )
-        if self.heads == "weighted" and self._weighing.known(step):
-            return "losses"
-        return "parameters"
-
-    def _scalar(self, step: Step, share: Share | None, route: str) -> Tensor:
-        """The balanced loss with its graph."""
-        if route == "parameters":
-            value, leaves, gradients = self._at_parameters(step, share, keep_graph=True)
-            return by_parameters.deliver(value, leaves, gradients)
-        if route == "features" and share is not None:
-            return self._at_features(step, share)
-        return self._at_losses(step, share)
-
-    def _at_losses(self, step: Step, share: Share | None) -> Tensor:
-        applied = self._weighing.weights(step)
-        total = weighted(step, applied)
-        if share is not None:
-            share.arm(step.names, [1.0] * len(step.names), None)
-        if self._weighing.frozen or not self.method.learns:
-            return total
-        with self._weighing.only(step):
-            return self._learning.objective(step.values, self._weighing.priors(step), total)
-
-    def _at_features(self, step: Step, share: Share) -> Tensor:
-        self._shared.warn_of_bypass(step.tensors, step.names, share)
-        self._record.route = "features"
-        ones = [1.0] * len(step.names)
-        if self.heads == "weighted":
-            if self._weighing.known(step):
-                applied = self._weighing.weights(step)
-            else:
-                parts = share.upstream(step.names, step.tensors)
-                applied = self._weighing.solve(gramian_of(p.flatten(1) for p in parts), step)
-            share.arm(step.names, ones, None)
-            return weighted(step, applied)
-        known = self._weighing.weights(step) if self._weighing.known(step) else None
-        light = step.without_graph()
-        features = share.features if isinstance(self.method, JacobianMethod) else []
-        features = [f.detach() for f in features]
-        share.arm(
-            step.names,
-            self._weighing.priors(step),
-            lambda parts: self._weighing.combine(parts, light, known, features),
-        )
-        return share.noting_scale(self._weighing.plain(step))
-
-    def _at_parameters(
-        self, step: Step, share: Share | None, *, keep_graph: bool, factor: float = 1.0
-    ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
-        """The value of the balanced loss, the parameters reached, and the gradient of each."""
-        found = self._shared.find(step.tensors, step.names, share)
-        self._record.route = "parameters"
-        self._record.shared = found.shared
-        heads = self._weighing.priors(step)
-        if self._weighing.known(step):
-            applied = self._weighing.weights(step)
-            value = weighted(step, applied).detach()
-            leaves = list(dict.fromkeys(leaf for own in found.own for leaf in own))
-            if share is not None:
-                share.arm(step.names, [1.0] * len(step.names), None)
-            shared, rest = by_parameters.weighted_gradients(
-                step.tensors,
-                applied * factor,
-                applied.new_tensor(heads) * factor,
-                found.shared,
-                leaves,
-                keep_graph=keep_graph,
-            )
-            return value, [*found.shared, *leaves], [*shared, *rest]
-        tensors = step.tensors if factor == 1.0 else [t * factor for t in step.tensors]
-        if share is None:
-            got = by_parameters.task_gradients(
-                tensors, found.shared, found.own, step.names, keep_graph=keep_graph
-            )
-        else:
-            share.arm(step.names, [1.0] * len(step.names), None)
-            got = by_parameters.task_gradients_from_features(
-                tensors,
-                share.views_of(step.names),
-                share.features,
-                found.shared,
-                found.own,
-                keep_graph=keep_graph,
-            )
-        if factor != 1.0:
-            got.jacobian /= factor
-        (flat,) = self._weighing.combine([got.jacobian], step, None, [])
-        weights = self._record.applied
-        if self.heads == "weighted" and weights is not None:
-            heads = weights.tolist()
-        value = self._weighing.plain(step) if weights is None else weighted(step, weights)
-        flat = flat if factor == 1.0 else flat * factor
-        gradients: list[Tensor | None] = list(by_parameters.split(flat, found.shared))
-        rest_of = by_parameters.heads(found.own, got.heads, heads)
-        return value.detach(), [*found.shared, *rest_of], [*gradients, *rest_of.values()]
 
 
 def _method(method: str | Method, options: dict[str, Any], seed: int | None) -> Method:

@@ -10,7 +10,13 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Method
+from equipoise.methods.base import (
+    CrossBatchMethod,
+    GramianMethod,
+    JacobianMethod,
+    LossMethod,
+    Method,
+)
 from equipoise.monitor import Record
 from equipoise.routes.gramian import gramian as gramian_of
 from equipoise.routes.tasks import Step
@@ -92,8 +98,8 @@ class Weighing:
         return self._applied(weights.to(step.values), step, None)
 
     def solve(self, gramian: Tensor, step: Step) -> Tensor:
-        """The applied weights of a gradient method, given the Gramian."""
-        assert isinstance(self.method, GramianMethod)
+        """The applied weights of a gradient method, given the Gramian (within or across batches)."""
+        assert isinstance(self.method, GramianMethod | CrossBatchMethod)
         self._refuse_nonfinite(gramian.diagonal(), step)
         try:
             with self.only(step):
@@ -104,7 +110,9 @@ class Weighing:
                 raise
             weights = self.last if step.index is None else self.last[step.index]
             self.record.solver_failures += 1
-        return self._applied(weights, step, gramian)
+        return self._applied(
+            weights, step, gramian if isinstance(self.method, GramianMethod) else None
+        )
 
     def combine(
         self, parts: list[Tensor], step: Step, known: Tensor | None, features: list[Tensor]

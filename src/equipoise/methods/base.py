@@ -71,6 +71,7 @@ class Method(nn.Module):
     """
 
     needs: ClassVar[Needs]
+    routes: ClassVar[tuple[str, ...]]
     card: ClassVar[Card]
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     positive_losses: ClassVar[bool] = False
@@ -212,6 +213,7 @@ class GramianMethod(Method):
     """A method that weights task gradients by looking at their inner products."""
 
     needs = "gramian"
+    routes: ClassVar[tuple[str, ...]] = ("parameters", "features")
     reads_gramian: ClassVar[bool] = True
 
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
@@ -233,6 +235,7 @@ class JacobianMethod(Method):
     """A method that looks at single entries of the task gradients."""
 
     needs = "jacobian"
+    routes: ClassVar[tuple[str, ...]] = ("parameters", "features")
 
     def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The combined gradient ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
@@ -272,6 +275,7 @@ class CrossBatchMethod(Method):
     """
 
     needs = "batches"
+    routes: ClassVar[tuple[str, ...]] = ("parameters",)
 
     def weights(self, cross_gramian: Tensor, losses: Tensor) -> Tensor:
         """Weights ``Tensor[..., K]`` of the task gradients of the third batch.

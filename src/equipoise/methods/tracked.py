@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import ClassVar
 
 from equipoise.methods.base import JacobianMethod
 
 
 class Tracked(JacobianMethod):
-    """A method whose state is as large as the Jacobian."""
+    """A method whose state is as large as the Jacobian.
 
-    def combine_features(
-        self, gradients: list[Tensor], features: list[Tensor], losses: Tensor
-    ) -> list[Tensor]:
-        """Refuses: features belong to a batch, the next one has others.
+    Features belong to a batch and the next batch has others, so there is no features route.
+    """
 
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(
-            f"{self.card.id} follows single entries of the task gradients over the steps, which "
-            "features do not allow (every batch has its own); use route='parameters'"
-        )
+    routes: ClassVar[tuple[str, ...]] = ("parameters",)

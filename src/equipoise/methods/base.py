@@ -191,6 +191,7 @@ class LossMethod(Method):
     """A method that weights losses by looking at losses."""
 
     needs: ClassVar[Needs] = "losses"
+    routes: ClassVar[tuple[str, ...]] = ("losses",)
 
     def weights(self, losses: Tensor) -> Tensor:
         """Loss weights ``Tensor[..., K]`` for losses ``Tensor[..., K]``.

@@ -77,11 +77,3 @@ class DBMTL(Tracked):
         norms = torch.linalg.vector_norm(rows, dim=-1)
         scales = norms.amax(-1, keepdim=True) / (norms + EPSILON)
         return combine(scales, rows)
-
-    def combine_features(
-        self, gradients: list[Tensor], features: list[Tensor], losses: Tensor
-    ) -> list[Tensor]:
-        """See :meth:`JacobianMethod.combine_features`; with ``beta = 0`` nothing is tracked."""
-        if self.beta:
-            return super().combine_features(gradients, features, losses)
-        return super(Tracked, self).combine_features(gradients, features, losses)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, inf, isfinite, log
+from math import ceil, exp, inf, isfinite, log
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
 RIDGE = 2e-14
 """Added to the unit diagonal: a hundred times the rounding of a cosine, so that what has no solution
 still has a minimum, far out."""
+
+UNBOUNDED = 1e3
+"""Weights this many times what each task would have alone, held by the ridge only, have no limit."""
 
 QUICK = 15
 CAREFUL = 300
@@ -33,7 +36,8 @@ def bargaining(gramian: Tensor, power: float = 1.0, shares: Tensor | None = None
     Degenerate Gramians: a zero gradient takes no part and gets the mean weight of the others (1 where
     all are zero). Where the gradients are Pareto-stationary (some convex combination is 0) there is
     no solution, the weights grow without bound and the update goes to 0: returned is their limit
-    direction, scaled down until no task has more weight than it would have alone.
+    direction, scaled down until no task has more weight than it would have alone (where p is so large
+    that they hardly grow, they stay as they are).
 
     Args:
         gramian: ``Tensor[..., K, K]``, positive semidefinite.
@@ -102,15 +106,22 @@ def _point(
         if not reached >= residual:
             point, residual = led, reached
     pulls = _pulls(relative, shares, power)
-    if max([RIDGE * b ** (1 + power) / k for b, k in zip(point, pulls, strict=True)]) > 0.5:
-        alone = [k ** (1 / (1 + power)) for k in pulls]
-        shrink = min([s / b for s, b in zip(alone, point, strict=True)])
-        point = [b * shrink for b in point]
+    grown = [b * exp(-k / (1 + power)) for b, k in zip(point, pulls, strict=True)]
+    if max(grown) > UNBOUNDED and any(
+        RIDGE * b > 0.5 * t for b, t in zip(point, _wants(pulls, power, point), strict=True)
+    ):
+        point = [b / max(grown) for b in point]
     return point, residual
 
 
 def _pulls(relative: list[float], shares: list[float], power: float) -> list[float]:
-    return [r ** (1 - power) * c**power for r, c in zip(relative, shares, strict=True)]
+    """Logarithms of k: k itself leaves the range of floats where p is far from 1."""
+    return [(1 - power) * log(r) + power * log(c) for r, c in zip(relative, shares, strict=True)]
+
+
+def _wants(pulls: list[float], power: float, point: list[float]) -> list[float]:
+    """What each task wants to gain, ``k b**-p``."""
+    return [exp(min(k - power * log(b), 700.0)) for k, b in zip(pulls, point, strict=True)]
 
 
 def _along(
@@ -129,11 +140,12 @@ def _along(
 
 def _start(rows: Rows, pulls: list[float], power: float) -> list[float]:
     """A first guess: each task alone, then one answer to the others."""
-    point = [k ** (1 / (1 + power)) for k in pulls]
+    point = [exp(k / (1 + power)) for k in pulls]
     gains = [dot(row, point) for row in rows]
+    wants = _wants(pulls, power, point)
     return [
-        b * min(max(k * b**-power / max(m, 1e-3 * b), 1e-3), 1e3) ** (1 / (1 + power))
-        for b, k, m in zip(point, pulls, gains, strict=True)
+        b * min(max(t / max(m, 1e-3 * b), 1e-3), 1e3) ** (1 / (1 + power))
+        for b, t, m in zip(point, wants, gains, strict=True)
     ]
 
 
@@ -142,11 +154,13 @@ def _newton(
 ) -> tuple[list[float], float]:
     r"""Minimises :math:`\frac12 b^\top C b - \sum_k F_k(b_k)`, where :math:`F_k' = k b^{-p}`."""
     everyone = range(len(rows))
+    # What a task wants grows tenfold at most in a step.
+    furthest = 0.9 if power <= 1 else 1 - 10 ** (-1 / power)
     before: list[float] = []
     step: list[float] = []
     reach = decrease = 0.0
     for count in range(CAREFUL):
-        wants = [k * b**-power for k, b in zip(pulls, point, strict=True)]
+        wants = _wants(pulls, power, point)
         gradient = [dot(row, point) - t for row, t in zip(rows, wants, strict=True)]
         # Past the minimum along the step, by more than a little: come back half the way.
         if reach and dot(gradient, step) > 0.5 * decrease and reach > 0.05:
@@ -163,7 +177,7 @@ def _newton(
         step = [-d for d in solve(lower, gradient)]
         before = point
         changes = [d / b for d, b in zip(step, point, strict=True)]
-        reach = min(1.0, 0.9 / max(1e-9, -min(changes)))
+        reach = min(1.0, furthest / max(1e-9, -min(changes)))
         point = [b + reach * d for b, d in zip(point, step, strict=True)]
         if min(point) < 1e-280:
             return point, inf
@@ -179,9 +193,8 @@ def _newton(
 
 def _violation(rows: Rows, pulls: list[float], power: float, point: list[float]) -> float:
     worst = 0.0
-    for row, k, b in zip(rows, pulls, point, strict=True):
+    for row, want in zip(rows, _wants(pulls, power, point), strict=True):
         terms = [c * a for c, a in zip(row, point, strict=True)]
-        want = k * b**-power
         off = abs(sum(terms) - want)
         if not isfinite(off):
             return inf
@@ -198,27 +211,28 @@ def _many(gramian: Tensor, power: float, shares: Tensor) -> tuple[Tensor, Tensor
     relative = (inverse / shortest).masked_fill(zero, 1.0)
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     diagonal.fill_(1 + RIDGE)
-    pulls = relative ** (1 - power) * shares**power
-    point = alone = pulls ** (1 / (1 + power))
+    pulls = (1 - power) * relative.log() + power * shares.log()
+    point = alone = (pulls / (1 + power)).exp()
     gains = torch.maximum((matrix @ point.unsqueeze(-1)).squeeze(-1), 1e-3 * point)
-    point = point * (pulls * point**-power / gains).clamp(1e-3, 1e3) ** (1 / (1 + power))
+    point = point * (point / gains).clamp(1e-3, 1e3) ** (1 / (1 + power))
+    least = 0.1 if power <= 1 else 10 ** (-1 / power)
     hessian = matrix.clone()
     curvature = hessian.diagonal(dim1=-2, dim2=-1)
     for _ in range(QUICK):
-        wants = pulls * point**-power
+        wants = (pulls - power * point.log()).exp()
         gradient = (matrix @ point.unsqueeze(-1)).squeeze(-1) - wants
         torch.add(diagonal, wants / point, alpha=power, out=curvature)
         lower = torch.linalg.cholesky_ex(hessian)[0]
         change = torch.cholesky_solve(gradient.unsqueeze(-1), lower).squeeze(-1) / point
-        point = point * (1 - change).clamp_min(0.1)
+        point = point * (1 - change).clamp_min(least)
         if not bool((change.abs() > 1e-7).any()):
             break
     terms = matrix * point.unsqueeze(-2)
-    wants = pulls * point**-power
+    wants = (pulls - power * point.log()).exp()
     residual = ((terms.sum(-1) - wants).abs() / (terms.abs().sum(-1) + wants)).amax(-1)
-    unbounded = (RIDGE * point ** (1 + power) > 0.5 * pulls).any(-1, keepdim=True)
-    shrink = (alone / point).amin(-1, keepdim=True)
-    point = torch.where(unbounded, point * shrink, point)
+    grown = (point / alone).amax(-1, keepdim=True)
+    unbounded = (grown > UNBOUNDED) & (RIDGE * point > 0.5 * wants).any(-1, keepdim=True)
+    point = torch.where(unbounded, point / grown, point)
     for where in (~(residual <= EXACT)).nonzero().tolist():
         at = tuple(where)
         found, reached = _point(

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from equipoise.bilevel import descend, learn_weights
 from equipoise.learning import Learning
-from equipoise.methods.base import BilevelMethod, CrossBatchMethod, Heads, JacobianMethod, Method
+from equipoise.methods.base import (
+    BilevelMethod,
+    CrossBatchMethod,
+    GramianMethod,
+    Heads,
+    JacobianMethod,
+    Method,
+)
 from equipoise.methods.catalogue import find
 from equipoise.methods.catalogue import method as build
 from equipoise.methods.forum import FORUM
@@ -23,7 +30,7 @@ from equipoise.routes.shared import SharedParameters
 from equipoise.routes.tasks import Losses, Step, named, require_graph, step_of
 from equipoise.routing import Route, Routing
 from equipoise.smoothing import Smoothing
-from equipoise.weighing import OnFailure, Prior, Weighing, WeightSum
+from equipoise.weighing import Blocks, OnFailure, Prior, Weighing, WeightSum
 
 HeadRule = Literal["paper", "weighted", "unweighted"]
 Transform = Literal["none", "log"]
@@ -61,6 +68,8 @@ class Balancer(nn.Module):
         weight_floor: no weight of the method is below.
         weight_cap: no weight of the method is above.
         gradient_ema: share of the last task gradients in the new ones; only with the parameters route.
+        blocks: whether a Gramian method has one set of weights for the whole model (``"model"``) or one
+            for every parameter tensor (``"parameter"``).
         seed: of the random draws; None follows ``torch.manual_seed``.
         options: the method's own options.
 
@@ -87,6 +96,7 @@ class Balancer(nn.Module):
         weight_floor: float | None = None,
         weight_cap: float | None = None,
         gradient_ema: float = 0.0,
+        blocks: Literal["paper", "model", "parameter"] = "paper",
         seed: int | None = None,
         **options: Any,
     ) -> None:
@@ -98,6 +108,7 @@ class Balancer(nn.Module):
             ("nonfinite", nonfinite, NonFinite),
             ("on_failure", on_failure, OnFailure),
             ("transform", transform, Transform),
+            ("blocks", blocks, Literal["paper", "model", "parameter"]),
         ):
             if value not in get_args(kind):
                 raise ValueError(
@@ -131,8 +142,11 @@ class Balancer(nn.Module):
         self.transform: Transform = transform
         smoothing = Smoothing(weight_ema, gradient_ema, weight_floor, weight_cap)
         smoothing.check(self.method)
+        chosen: Blocks = getattr(self.method, "blocks", "model") if blocks == "paper" else blocks
+        if chosen == "parameter":
+            self._refuse_blocks(weight_ema > 0 or update_every > 1)
         self._weighing = Weighing(
-            self.method, self.prior, weight_sum, update_every, on_failure, smoothing
+            self.method, self.prior, weight_sum, update_every, on_failure, smoothing, chosen
         )
         self._record = self._weighing.record
         self._routing = Routing(
@@ -276,6 +290,48 @@ class Balancer(nn.Module):
         learn_weights(self.method, lambda: all_of(inner), lambda: all_of(outer))
         return self.forward(inner())
 
+    def sharpness_aware(
+        self,
+        closure: Callable[[], Losses],
+        *,
+        rho: float = 0.05,
+        local: float = 0.1,
+        eps: float = 1e-3,
+    ) -> Tensor:
+        """The balanced loss with task gradients of perturbed parameters behind it (SAMO).
+
+        Works around every method that needs one batch. Each step costs K + 1 backward passes and 3 K + 1
+        forward passes (K + 1 with ``local=0``), all of the same batch.
+
+        Args:
+            closure: computes the losses of the batch; it is called repeatedly.
+            rho: length of the perturbation uphill.
+            local: share of the task's own gradient in it, estimated from two forward passes a task.
+            eps: step of that estimate.
+
+        Raises:
+            ValueError: a task is absent, or a number is out of its range.
+        """
+        if not self.training:
+            return self.forward(closure())
+        if rho <= 0 or eps <= 0 or not 0 <= local <= 1:
+            raise ValueError(
+                f"rho={rho} and eps={eps} must be positive and local={local} in [0, 1]"
+            )
+        (step,), _ = self._enter(closure(), ())
+        if step is None:
+            return torch.zeros((), requires_grad=True)
+
+        def again() -> list[Tensor]:
+            present = named(closure(), self.tasks)
+            if tuple(present) != step.names:
+                raise ValueError("the closure must give the losses of the same tasks every time")
+            return self._transformed(step_of(present, self.tasks or ())).tensors
+
+        total = self._routing.uphill(step, again, rho, local, eps)
+        self._weighing.step += 1
+        return total
+
     def end_epoch(self) -> None:
         """For methods that work with epoch means (DWA); else does nothing."""
         self.method.end_epoch()
@@ -354,6 +410,18 @@ class Balancer(nn.Module):
         self._weighing.smoothing.restore(state["smoothing"])
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _refuse_blocks(self, keeps_weights: bool) -> None:
+        if not isinstance(self.method, GramianMethod) or not self.method.reads_gramian:
+            raise ValueError(
+                f"'{self.card.id}' does not look at inner products of task gradients, so there is nothing to "
+                "do block by block"
+            )
+        if self.heads == "weighted" or keeps_weights:
+            raise ValueError(
+                "with blocks='parameter' every tensor has weights of its own, so the heads cannot be "
+                "weighted, and weight_ema and update_every do not apply"
+            )
 
     def _name(self, tasks: tuple[str, ...]) -> None:
         if not tasks or len(set(tasks)) < len(tasks):

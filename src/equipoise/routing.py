@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from equipoise.routes.features import Share
 from equipoise.routes.gramian import gramian as gramian_of
 from equipoise.routes.shared import Found, SharedParameters
 from equipoise.routes.tasks import Step
+from equipoise.sharpness import uphill_gradients
 from equipoise.weighing import Weighing, weighted
 
 Route = Literal["auto", "losses", "parameters", "features"]
@@ -61,6 +62,11 @@ class Routing:
 
     def _refuse_features(self) -> None:
         method = self.method
+        if self.weighing.blocks == "parameter":
+            raise ValueError(
+                f"'{method.card.id}' balances every parameter tensor by itself, which features are not; use "
+                "route='parameters'"
+            )
         if isinstance(method, LossMethod) or "features" in method.routes:
             return
         what = (
@@ -178,7 +184,36 @@ class Routing:
             applied = self.weighing.solve((first @ second.mT).cpu(), step)
             flat = applied.to(got.jacobian) @ got.jacobian
         else:
-            (flat,) = self.weighing.combine([got.jacobian], step, None, [])
+            flat = self._combined(got.jacobian, found, step)
+        return self._delivery(flat, got, found, step, factor)
+
+    def uphill(
+        self, step: Step, again: Callable[[], list[Tensor]], rho: float, local: float, eps: float
+    ) -> Tensor:
+        """The balanced loss with the gradients of perturbed parameters behind it (SAMO)."""
+        found = self.shared.find(step.tensors, step.names, None)
+        got = uphill_gradients(step.tensors, again, found, rho=rho, local=local, eps=eps)
+        if self.weighing.known(step):
+            applied = self.weighing.weights(step)
+            flat = applied.to(got.jacobian) @ got.jacobian
+        else:
+            flat = self._combined(got.jacobian, found, step)
+        return by_parameters.deliver(*self._delivery(flat, got, found, step, 1.0))
+
+    def _combined(self, jacobian: Tensor, found: Found, step: Step) -> Tensor:
+        """One gradient from the task gradients: of the whole model, or tensor by tensor."""
+        if self.weighing.blocks == "model":
+            return self.weighing.combine([jacobian], step, None, [])[0]
+        return self.weighing.by_block(jacobian, [p.numel() for p in found.shared], step)
+
+    def _delivery(
+        self,
+        flat: Tensor,
+        got: by_parameters.TaskGradients,
+        found: Found,
+        step: Step,
+        factor: float,
+    ) -> Delivery:
         weights = self.weighing.record.applied
         heads = self.weighing.priors(step)
         if self.heads == "weighted" and weights is not None:

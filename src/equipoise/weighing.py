@@ -25,6 +25,7 @@ from equipoise.solvers import SolverError
 
 WeightSum = Literal["paper", "tasks", "one"]
 OnFailure = Literal["raise", "keep"]
+Blocks = Literal["model", "parameter"]
 Prior: TypeAlias = "Mapping[str, float | Callable[[int], float]]"
 
 
@@ -38,6 +39,7 @@ class Weighing:
         update_every: new weights every so many steps.
         on_failure: what a failed solver means.
         smoothing: averages and bounds.
+        blocks: whether one set of weights serves the whole model, or every parameter tensor has its own.
 
     Attributes:
         step: number of the step.
@@ -54,6 +56,7 @@ class Weighing:
         update_every: int,
         on_failure: OnFailure,
         smoothing: Smoothing,
+        blocks: Blocks = "model",
     ) -> None:
         self.method = method
         self.prior = dict(prior)
@@ -61,6 +64,7 @@ class Weighing:
         self.update_every = update_every
         self.on_failure = on_failure
         self.smoothing = smoothing
+        self.blocks = blocks
         self.tasks = 0
         self.step = 0
         self.last: Tensor | None = None
@@ -128,6 +132,33 @@ class Weighing:
             (applied.to(rows) @ rows).view(part.shape[1:])
             for rows, part in zip(flat, parts, strict=True)
         ]
+
+    def by_block(self, jacobian: Tensor, sizes: list[int], step: Step) -> Tensor:
+        """The combined gradient ``Tensor[P]`` with weights of its own for every parameter tensor.
+
+        Args:
+            jacobian: ``Tensor[K, P]``.
+            sizes: entries of each tensor, P in all.
+            step: the step.
+        """
+        assert isinstance(self.method, GramianMethod)
+        rows = torch.split(self.smoothing.of_gradients(jacobian, step, self.tasks), sizes, dim=1)
+        gramians = torch.stack([gramian_of([part]) for part in rows])
+        total = gramians.sum(0)
+        self._refuse_nonfinite(total.diagonal(), step)
+        values = step.values.double().cpu().expand(len(sizes), -1)
+        with self.only(step):
+            weights = self.method.weights(gramians, values)
+        weights = self.smoothing.bound(weights)
+        if self.prior:
+            weights = weights * weights.new_tensor(self.priors(step))
+        if self.weight_sum != "paper":
+            count = len(step.names) if self.weight_sum == "tasks" else 1
+            weights = weights * (count / weights.sum(-1, keepdim=True))
+        # One number a task to show: the mean over the entries of the model.
+        share = weights.new_tensor(sizes) / sum(sizes)
+        self.record.step(step, share @ weights, total)
+        return torch.cat([w.to(part) @ part for w, part in zip(weights, rows, strict=True)])
 
     def _entries(
         self, method: JacobianMethod, parts: list[Tensor], step: Step, features: list[Tensor]

@@ -216,6 +216,8 @@ class GramianMethod(Method):
     needs = "gramian"
     routes: ClassVar[tuple[str, ...]] = ("parameters", "features")
     reads_gramian: ClassVar[bool] = True
+    # Whether the paper weights the whole model at once, or every parameter tensor by itself.
+    blocks: ClassVar[Literal["model", "parameter"]] = "model"
 
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """Weights ``Tensor[..., K]`` of the task gradients.

@@ -6,6 +6,7 @@ import difflib
 import inspect
 from typing import Any
 
+from equipoise.methods.adatask import AdaTask
 from equipoise.methods.aligned_mtl import AlignedMTL
 from equipoise.methods.auto_lambda import AutoLambda
 from equipoise.methods.base import Card, Method
@@ -37,6 +38,7 @@ from equipoise.methods.krum import Krum
 from equipoise.methods.lbtw import LBTW
 from equipoise.methods.ldc_mtl import LDCMTL
 from equipoise.methods.mean import Mean
+from equipoise.methods.metabalance import MetaBalance
 from equipoise.methods.mgda import MGDA
 from equipoise.methods.moco import MoCo
 from equipoise.methods.modo import MoDo
@@ -111,6 +113,7 @@ METHODS: tuple[type[Method], ...] = (
     UnitNorm,
     CRMOGM,
     RotoGrad,
+    MetaBalance,
     # jacobian
     GradDrop,
     # batches
@@ -121,6 +124,7 @@ METHODS: tuple[type[Method], ...] = (
     AutoLambda,
     FORUM,
     TrimmedMean,
+    AdaTask,
     DBMTL,
     ExcessMTL,
     MoCo,

@@ -87,6 +87,12 @@ def test_stopping_early_ends_the_workers():
     running.close()  # waits for its workers, which would otherwise sleep for a minute
 
 
+def test_workers_can_be_spawned_anew():
+    ((_, outcome),) = Local(1, start="spawn").run([TRIAL])
+    ((_, inline),) = Inline().run([TRIAL])
+    assert measured(outcome) == measured(inline)
+
+
 def test_there_must_be_a_worker():
     with pytest.raises(ValueError, match="workers is 0"):
         Local(0)

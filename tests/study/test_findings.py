@@ -192,6 +192,18 @@ def test_a_best_learning_rate_at_the_edge_is_told(tmp_path, rate, side):
     assert f"was the {side} tried for" in warned(fakes.study(tmp_path, scores))["edge"]
 
 
+def test_a_searched_option_at_the_edge_is_told(tmp_path):
+    def scores(trial):
+        a, b, c = flat(trial)
+        worse = 1 + 0.01 * trial.options().get("temperature", 0)
+        return a * worse, b * worse, c / worse
+
+    search = {"temperature": [1.0, 2.0, 4.0]}
+    method = {"id": "uw_so", "search": search, "learning_rates": [0.01]}
+    told = warned(fakes.study(tmp_path, scores, methods=[method]))["edge"]
+    assert told.startswith("The best temperature was the lowest tried for uw_so")
+
+
 def test_a_best_learning_rate_in_the_middle_is_not(tmp_path):
     assert "edge" not in warned(fakes.study(tmp_path, flat))
 

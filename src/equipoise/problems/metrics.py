@@ -8,7 +8,7 @@ from equipoise.problems.base import Metric
 
 
 def accuracy() -> Metric:
-    """Share of right classes, in percent: outputs ``Tensor[N, C]``, targets ``Tensor[N]`` of class indices."""
+    """Share of right classes in percent: outputs ``Tensor[N, C]``, targets ``Tensor[N]`` of classes."""
 
     def score(outputs: Tensor, targets: Tensor) -> float:
         return 100.0 * float((outputs.argmax(-1) == targets).double().mean())

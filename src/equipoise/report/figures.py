@@ -194,17 +194,13 @@ def rates(found: Findings, entry: ArmFindings) -> Spec | None:
 
 
 def _shared_domain(found: Findings) -> list[float]:
-    scores = [
-        score for each in found.arms for score in each.choice.scores.values() if np.isfinite(score)
+    best = [
+        max((score for score in each.choice.scores.values() if np.isfinite(score)), default=0.0)
+        for each in found.arms
     ]
-    chosen = [
-        each.choice.scores[each.choice.candidate] for each in found.arms if each.choice.candidate
-    ]
-    # One hopeless candidate must not flatten all panels: the axis ends at the lower decile, or at the
-    # lowest chosen score.
-    low = min(float(np.percentile(scores, 10)), *chosen, 0.0)
-    margin = 0.06 * (max(*scores, 0.0) - low) + 0.1
-    return [low - margin, max(*scores, 0.0) + margin]
+    # A learning rate that ruins training must not flatten all panels: the axis ends where the best of
+    # every method and as much again below it have room.
+    return [1.8 * min(*best, 0.0) - 1, max(*best, 0.0) + 1]
 
 
 def rates_title(found: Findings, entry: ArmFindings) -> str:

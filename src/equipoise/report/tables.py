@@ -59,7 +59,7 @@ def results(found: Findings) -> Table:
     """One row a method, best Delta_m first: Delta_m, every metric, rank, cost, chosen setting."""
     ordered = sorted(found.arms, key=lambda each: _last_if_missing(-each.delta.value))
     columns = ["method", "Delta_m", *[f"{m.task} {m.metric}" for m in found.measures]]
-    columns += ["rank", "time", "passes", "setting"]
+    columns += ["rank", "time", "passes", "learning rate"]
     arrows = ["↑ %" if m.higher_is_better and m.unit == "%" else _arrow(m) for m in found.measures]
     units = ["", "% ↑", *arrows, "mean ↓", "× ew", "a step", "chosen"]
     best = _best(found, ordered)
@@ -74,7 +74,7 @@ def _reference(found: Findings) -> list[Cell]:
     spent = [each.spent for each in found.single.values() if each.spent]
     time = sum(each.ratio for each in spent) if len(spent) == len(found.single) else math.nan
     passes = sum(each.backwards for each in spent)
-    rates = ", ".join(_setting(each) for each in found.single.values())
+    rates = ", ".join(dict.fromkeys(_setting(each) for each in found.single.values()))
     together = Cell(f"{time:.2f}" if math.isfinite(time) else EMPTY)
     return [*cells, Cell(EMPTY), together, Cell(f"{passes:.3g}" if spent else EMPTY), Cell(rates)]
 
@@ -182,7 +182,7 @@ def _setting(each: ArmFindings) -> str:
     if chosen is None:
         return EMPTY
     searched = [f"{name} {chosen.option(name):g}" for name in each.arm.search]
-    return ", ".join([f"lr {chosen.learning_rate:g}", *searched])
+    return ", ".join([f"{chosen.learning_rate:g}", *searched])
 
 
 def _arrow(measure: Measure) -> str:

@@ -47,7 +47,9 @@ class Local:
     """Runs each trial in a fresh process of this machine.
 
     A fresh process shares nothing with other trials: neither random state nor memory, and its death
-    costs one attempt of one trial. Workers end by themselves when this process dies.
+    costs one attempt of one trial. Workers end by themselves when this process dies. As with every use of
+    :mod:`multiprocessing`, a script that runs studies guards its calls by
+    ``if __name__ == "__main__":``.
 
     Args:
         workers: processes at a time; None takes as many as there are cores for this process.

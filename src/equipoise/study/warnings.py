@@ -74,23 +74,26 @@ def _diverged(found: Findings) -> Iterator[str]:
 
 
 def _edge(found: Findings) -> Iterator[str]:
-    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
+    at: dict[tuple[str, str], list[str]] = defaultdict(list)
     for each in found.all_arms:
-        rates = sorted({candidate.learning_rate for candidate in each.choice.scores})
-        if each.choice.candidate is None or len(rates) < 2:
+        chosen = each.choice.candidate
+        if chosen is None:
             continue
-        chosen = each.choice.candidate.learning_rate
-        if chosen == rates[0]:
-            edges["lowest"].append(each.arm.label)
-        elif chosen == rates[-1]:
-            edges["highest"].append(each.arm.label)
-    for side, labels in edges.items():
-        if labels:
-            beyond = "below" if side == "lowest" else "above"
-            yield (
-                f"The best learning rate was the {side} tried for {', '.join(labels)}: a better one may "
-                f"lie {beyond}. Widen learning_rates on that side."
-            )
+        tried = {"learning rate": [one.learning_rate for one in each.choice.scores]}
+        values = {"learning rate": chosen.learning_rate}
+        for option, given in each.arm.search.items():
+            if all(isinstance(value, int | float) for value in given):
+                tried[option], values[option] = list(given), chosen.option(option)
+        for name, value in values.items():
+            if len(set(tried[name])) > 1 and value in (min(tried[name]), max(tried[name])):
+                side = "lowest" if value == min(tried[name]) else "highest"
+                at[name, side].append(each.arm.label)
+    for (name, side), labels in at.items():
+        beyond = "below" if side == "lowest" else "above"
+        yield (
+            f"The best {name} was the {side} tried for {', '.join(labels)}: a better one may lie "
+            f"{beyond}. Widen what is tried on that side."
+        )
 
 
 def _few_rates(found: Findings) -> Iterator[str]:

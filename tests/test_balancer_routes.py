@@ -88,6 +88,12 @@ def by_reference(name: str, dtype: torch.dtype, method_id: str, route: str) -> d
         combined = method.combine_features([tall], [features.detach()], values)[0].flatten()
     elif isinstance(method, JacobianMethod):
         combined = method.combine(jacobian, values)
+    elif isinstance(method, GramianMethod) and method.blocks == "parameter":
+        parts = jacobian.double().split([p.numel() for p in network.trunk.parameters()], dim=1)
+        gramians = torch.stack([part @ part.T for part in parts])
+        block_weights = method.weights(gramians, values.double().expand(len(parts), -1))
+        pieces = [w @ part for w, part in zip(block_weights, parts, strict=True)]
+        combined = torch.cat(pieces).to(dtype)
     elif isinstance(method, GramianMethod):
         wide = jacobian.double()
         weights = method.weights(wide @ wide.T, values.double())

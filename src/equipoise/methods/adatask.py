@@ -43,6 +43,7 @@ class AdaTask(Tracked):
     moment: Tensor
     square: Tensor
     updates: Tensor
+    keeps_direction = False
 
     card = Card(
         id="adatask",
@@ -56,7 +57,7 @@ class AdaTask(Tracked):
         heads="unweighted",
         weight_sum="free",
         degree=None,
-        unit_free=False,
+        unit_free=True,
         defaults="Adam's usual constants.",
         deviations=(
             "Published as an optimiser; here a direction for plain SGD on the shared parameters. The "

@@ -76,10 +76,10 @@ class Method(nn.Module):
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     positive_losses: ClassVar[bool] = False
     learns: ClassVar[bool] = False
-    symmetric: ClassVar[bool] = (
-        True  # whether the order in which the tasks are given is of no matter
-    )
-    averages: ClassVar[bool] = False  # whether gradients of earlier steps are part of the direction
+    # Whether the order in which the tasks are given is of no matter.
+    symmetric: ClassVar[bool] = True
+    # Whether tasks that agree are followed along their common gradient, not a rescaling of its entries.
+    keeps_direction: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()

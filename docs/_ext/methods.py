@@ -38,7 +38,7 @@ PASSES = {
     "batches": "K on each of three batches",
     "bilevel": "several on a training batch and K on a validation batch",
 }
-SHORT = {"1": "1", PASSES["batches"]: "3 K", PASSES["bilevel"]: "more than K"}
+SHORT = {"1": "1", "K": "K", PASSES["batches"]: "3 K", PASSES["bilevel"]: "more than K"}
 HEADS = {
     "weighted": "the gradient of their weighted loss",
     "unweighted": "the gradient of their plain loss; only the shared part is balanced",
@@ -54,9 +54,11 @@ def kind_of(cls: type[Method]) -> str:
 
 def passes_of(cls: type[Method]) -> str:
     """How often a step goes backwards through the trunk."""
-    if getattr(cls, "reads_gramian", True):
-        return PASSES.get(cls.needs, "see the description below")
-    return "1"
+    if not getattr(cls, "reads_gramian", True):
+        return "1"
+    if cls.needs in ("gramian", "jacobian") and "features" not in cls.routes:
+        return "K"
+    return PASSES.get(cls.needs, "see the description below")
 
 
 def by_kind() -> dict[str, list[type[Method]]]:
@@ -129,6 +131,7 @@ def page(cls: type[Method]) -> str:
         ("Paper", source_of(card)),
         ("On the web", link),
         ("Needs", NEEDS.get(cls.needs, escaped(cls.needs))),
+        ("Routes", ", ".join(cls.routes)),
         ("Passes through the trunk", passes_of(cls)),
         ("Heads get", HEADS[card.heads]),
         ("Weights sum to", SUMS[card.weight_sum]),

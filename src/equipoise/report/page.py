@@ -13,7 +13,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from equipoise.report import figures, tables
+from equipoise.report import figures, panels, tables
 from equipoise.study import (
     ArmFindings,
     Findings,
@@ -84,25 +84,25 @@ def context(found: Findings, command: str) -> dict[str, Any]:
         "deltas": chart("deltas", figures.deltas(found)),
         "weights": [
             (each.arm.label, id)
-            for each, id in _panels(chart, "weights", found, figures.weights, found.arms)
+            for each, id in _panels(chart, "weights", found, panels.weights, found.arms)
         ],
         "rates": [
-            (figures.rates_title(found, each), id)
-            for each, id in _panels(chart, "rates", found, figures.rates, found.all_arms)
+            (panels.rates_title(found, each), id)
+            for each, id in _panels(chart, "rates", found, panels.rates, found.all_arms)
         ],
         "curves": [
             (
                 f"{measure.task}: {measure.metric}",
-                chart(f"curve{place}", figures.curves(found, measure, shown)),
+                chart(f"curve{place}", panels.curves(found, measure, shown)),
             )
             for place, measure in enumerate(found.measures)
         ],
-        "shown": list(zip(shown, figures.HIGHLIGHTS, strict=False)),
+        "shown": list(zip(shown, panels.HIGHLIGHTS, strict=False)),
         "cost": chart("cost", figures.cost(found)),
-        "cosines": chart("cosines", figures.cosines(found, equal)),
-        "norms": chart("norms", figures.norms(found, equal)),
-        "pairs": figures.pair_colors(found, equal),
-        "tasks": figures.task_colors(found),
+        "cosines": chart("cosines", panels.cosines(found, equal)),
+        "norms": chart("norms", panels.norms(found, equal)),
+        "pairs": panels.pair_colors(found, equal),
+        "tasks": panels.task_colors(found),
         "trouble": _trouble(found),
         "facts": _facts(found),
         "toml": found.spec.to_toml(),
@@ -117,10 +117,8 @@ def _panels(
     chart: Any, kind: str, found: Findings, draw: Any, arms: list[ArmFindings]
 ) -> list[tuple[ArmFindings, str]]:
     """Titles and names of small charts, one an arm."""
-    panels = [
-        (each, chart(f"{kind}-{place}", draw(found, each))) for place, each in enumerate(arms)
-    ]
-    return [panel for panel in panels if panel[1] is not None]
+    named = [(each, chart(f"{kind}-{place}", draw(found, each))) for place, each in enumerate(arms)]
+    return [panel for panel in named if panel[1] is not None]
 
 
 def _pretty(text: object) -> Markup:

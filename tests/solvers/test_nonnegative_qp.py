@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from equipoise.solvers import SolverError, nonnegative_qp
+from equipoise.solvers import SolverError, dual_cone, nonnegative_qp
 from equipoise.solvers.active_set import _one_at_a_time, active_set, violation
 
 
@@ -100,6 +100,19 @@ def test_a_mean_that_cancels_is_projected_to_zero(tasks: int) -> None:
     assert solution.residual <= 1e-9
     direction = (solution.x[0] + 1 / tasks) @ J
     assert direction.norm() <= 1e-9 * J.norm()
+
+
+@many
+@given(J=jacobians(largest=9))
+def test_the_dual_cone_of_the_gradients_is_the_problem_of_their_rows(J: Tensor) -> None:
+    G = J @ J.mT
+    solution, rows = dual_cone(G), nonnegative_qp(G, G)
+    assert bool((solution.residual <= 1e-9).all())
+    assert solution.x.min() >= 0
+    difference = (solution.x - rows.x) @ J
+    assert bool((difference.norm(dim=1) <= 1e-6 * J.norm(dim=1) + 1e-300).all())
+    batch = dual_cone(torch.stack([G, 4 * G])).x
+    assert bool((((batch - solution.x) @ J).norm(dim=-1) <= 1e-6 * J.norm(dim=1) + 1e-300).all())
 
 
 @many

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
 from equipoise.methods.options import PerTask
-from equipoise.solvers import nonnegative_qp
+from equipoise.solvers import dual_cone
 
 
 class UPGrad(GramianMethod):
@@ -56,8 +56,8 @@ class UPGrad(GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
         u = preferred(self, self.preference, gramian, losses)
-        added = nonnegative_qp(gramian, u.unsqueeze(-1) * gramian).accept(gramian, "upgrad")
-        return u + added.sum(-2)
+        added = dual_cone(gramian).accept(gramian, "upgrad")
+        return u + (u.unsqueeze(-2) @ added).squeeze(-2)
 
 
 def preferred(

@@ -5,7 +5,7 @@ from equipoise.solvers.base import Solution, SolverError
 from equipoise.solvers.cagrad_dual import cagrad_dual
 from equipoise.solvers.equal_cosines import equal_cosines, equal_projections
 from equipoise.solvers.min_norm import min_norm
-from equipoise.solvers.nonnegative_qp import nonnegative_qp
+from equipoise.solvers.nonnegative_qp import dual_cone, nonnegative_qp
 from equipoise.solvers.simplex import project_simplex
 from equipoise.solvers.spectrum import spectrum
 
@@ -14,6 +14,7 @@ __all__ = [
     "SolverError",
     "bargaining",
     "cagrad_dual",
+    "dual_cone",
     "equal_cosines",
     "equal_projections",
     "min_norm",

@@ -56,16 +56,25 @@ def violation(matrix: Rows, linear: list[float], x: list[float], size: list[floa
     Each row counts relative to the sizes of the terms that cancel in it; ``size`` holds those of
     ``linear``.
     """
+    used = [i for i, value in enumerate(x) if value]
+    slopes = _slopes(matrix, linear, used, [x[i] for i in used])
+    if min(x) < 0 or not isfinite(sum(slopes)):
+        return inf
     worst = 0.0
-    for row, q, value, terms in zip(matrix, linear, x, size, strict=True):
-        y = dot(row, x) + q
-        off = abs(y) if value > 0 else -y
-        if value < 0 or not isfinite(off):
-            return inf
-        if off > 0:
-            terms += sum([abs(a * b) for a, b in zip(row, x, strict=True)])
-            worst = max(worst, off / terms)
+    for i, y in enumerate(slopes):
+        if y < 0 or (y > 0 and x[i]):
+            row = matrix[i]
+            terms = size[i] + sum([abs(row[j] * x[j]) for j in used])
+            worst = max(worst, abs(y) / terms)
     return worst
+
+
+def _slopes(matrix: Rows, linear: list[float], used: list[int], part: list[float]) -> list[float]:
+    """``matrix x + linear`` for an x that is zero but on ``used``; the matrix is symmetric."""
+    slopes = linear
+    for i, value in zip(used, part, strict=True):
+        slopes = [y + value * m for y, m in zip(slopes, matrix[i], strict=True)]
+    return slopes
 
 
 def active_set(matrix: Rows, linear: list[float]) -> list[float]:
@@ -92,14 +101,14 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
         if lower is None:
             break
         part = solve(lower, [-linear[i] for i in used])
-        x = [0.0] * count
-        for i, value in zip(used, part, strict=True):
-            x[i] = value
-        size = SIGN * (1 + max(map(abs, part), default=0.0))
-        wrong = [
-            i for i in range(count) if (x[i] < 0 if x[i] else dot(matrix[i], x) + linear[i] < -size)
-        ]
+        least = -SIGN * (1 + max(map(abs, part), default=0.0))
+        slopes = _slopes(matrix, linear, used, part)
+        wrong = [i for i, value in zip(used, part, strict=True) if value < 0]
+        wrong += [i for i, y in enumerate(slopes) if y < least and i not in used]
         if not wrong:
+            x = [0.0] * count
+            for i, value in zip(used, part, strict=True):
+                x[i] = value
             return x
         chances = 3 if len(wrong) < best else chances - 1
         best = min(best, len(wrong))

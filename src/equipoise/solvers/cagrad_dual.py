@@ -189,12 +189,14 @@ def _many(gramian: Tensor, c: float) -> tuple[Tensor, Tensor]:
         used = used ^ wrong
         # Without a row in use there is no level: start again from the worst task.
         used = torch.where(used.any(-1, keepdim=True), used, mean == mean.amin(-1, keepdim=True))
-    z = z.clamp_min(0.0)
-    length = (z * (matrix @ z.unsqueeze(-1)).squeeze(-1)).sum(-1)
+    gains = (matrix @ z.unsqueeze(-1)).squeeze(-1)
     residual = torch.maximum(
-        violations(matrix, slopes - level * relative, z, slopes.abs() + level.abs() * relative),
-        (length - 1).abs(),
+        violations(
+            matrix, z, gains + slopes - level * relative, slopes.abs() + level.abs() * relative
+        ),
+        ((z * gains).sum(-1) - 1).abs(),
     )
+    z = z.clamp_min(0.0)
     residual = residual.masked_fill(still.squeeze(-1), 0.0)
     x = (z * inverse * radius).masked_fill(still, 0.0)
     # Signs that still change, dependent rows and zero gradients are left to the careful way.

@@ -12,6 +12,9 @@ from equipoise.solvers.base import Solution
 from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
 
 ROUNDS = 30
+FEW = 7
+"""Up to this many tasks, as many projections are quicker in plain floats than in calls of torch."""
+
 RIDGE = 2e-15
 
 
@@ -41,15 +44,11 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor, size: Tensor | None = None) 
         complementarity problems*, Computers & Operations Research 1994; Lawson and Hanson, *Solving
         Least Squares Problems*, 1974.
     """
-    if single(gramian) and linear.ndim == 2:
+    if single(gramian) and linear.ndim == 2 and len(linear) == 1:
         rows, lengths = cosine_rows(gramian.tolist())
         sizes = (linear.abs() if size is None else size).tolist()
-        answers = [
-            scaled_qp(rows, lengths, q, s) for q, s in zip(linear.tolist(), sizes, strict=True)
-        ]
-        return Solution(
-            linear.new_tensor([x for x, _ in answers]), linear.new_tensor([r for _, r in answers])
-        )
+        answer, violated = scaled_qp(rows, lengths, linear[0].tolist(), sizes[0])
+        return Solution(linear.new_tensor([answer]), linear.new_tensor([violated]))
     matrix, inverse = cosines(gramian.double())
     scaled = linear.double() * inverse.unsqueeze(-2)
     terms = scaled.abs() if size is None else size.double() * inverse.unsqueeze(-2)
@@ -57,8 +56,11 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor, size: Tensor | None = None) 
     unit = unit.masked_fill(unit == 0, 1.0)
     batch = scaled.shape[:-2]
     count, tasks = scaled.shape[-2:]
-    flat = matrix.unsqueeze(-3).expand(*batch, count, tasks, tasks).reshape(-1, tasks, tasks)
-    x, residual = pivot(flat, (scaled / unit).reshape(-1, tasks), (terms / unit).reshape(-1, tasks))
+    x, residual = pivot(
+        matrix.unsqueeze(-3).expand(*batch, count, tasks, tasks).reshape(-1, tasks, tasks),
+        (scaled / unit).reshape(-1, tasks),
+        (terms / unit).reshape(-1, tasks),
+    )
     downhill = ((inverse.unsqueeze(-2) == 0) & (linear < 0)).any(-1).flatten()
     residual = residual.masked_fill(downhill, torch.inf)
     x = x.view(*batch, count, tasks) * unit * inverse.unsqueeze(-2)
@@ -81,6 +83,45 @@ def scaled_qp(
     return [value * unit * a for value, a in zip(x, inverse, strict=True)], residual
 
 
+def dual_cone(gramian: Tensor) -> Solution:
+    r"""What each task gradient needs to be projected to where it harms no task.
+
+    .. math:: \operatorname{proj}(g_k) = \operatorname{argmin}_{J d \ge 0} \|d - g_k\|
+              = g_k + J^\top x_k, \qquad
+              x_k = \operatorname{argmin}_{x \ge 0} \|g_k + J^\top x\|
+
+    This is :func:`nonnegative_qp` for the rows of the Gramian, at less cost.
+
+    Args:
+        gramian: ``Tensor[..., K, K]``, positive semidefinite.
+
+    Returns:
+        x of shape ``[..., K, K]``, row k for the gradient of task k, and residual ``[..., K]``.
+    """
+    if gramian.ndim == 2 and gramian.shape[-1] <= FEW:
+        answers, violated = _cone(gramian.tolist())
+        return Solution(gramian.new_tensor(answers), gramian.new_tensor(violated))
+    matrix, inverse = cosines(gramian.double())
+    tasks = matrix.shape[-1]
+    rows_of = matrix.unsqueeze(-3).expand(*matrix.shape[:-1], tasks, tasks)
+    flat = matrix.reshape(-1, tasks)
+    unit, residual = pivot(rows_of.reshape(-1, tasks, tasks), flat, flat.abs())
+    norms = inverse.reciprocal().masked_fill(inverse == 0, 0.0)
+    multipliers = unit.view_as(matrix) * inverse.unsqueeze(-2) * norms.unsqueeze(-1)
+    residual = residual.view(inverse.shape)
+    return Solution(multipliers.to(gramian.dtype), residual.to(gramian.dtype))
+
+
+def _cone(gramian: Rows) -> tuple[Rows, list[float]]:
+    rows, inverse = cosine_rows(gramian)
+    answers, violated = [], []
+    for row, mine in zip(rows, inverse, strict=True):
+        x = active_set(rows, row)
+        violated.append(violation(rows, row, x, list(map(abs, row))))
+        answers.append([value * a / (mine or 1.0) for value, a in zip(x, inverse, strict=True)])
+    return answers, violated
+
+
 def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Block principal pivoting on a batch; what it leaves open goes to :func:`active_set`.
 
@@ -99,26 +140,29 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
     # Far below the rounding of a cosine, and enough to keep dependent rows solvable.
     regular = matrix + RIDGE * unit
     x = torch.zeros_like(linear)
-    best = torch.full_like(linear[:, :1], torch.inf)
-    chances = torch.full_like(best, 3.0)
+    best: Tensor | None = None
+    chances = y = linear
     for _ in range(ROUNDS):
         system = torch.where(used.unsqueeze(-1) & used.unsqueeze(-2), regular, unit)
         x = torch.linalg.solve_ex(system, torch.where(used, -linear, 0.0))[0]
         y = (matrix @ x.unsqueeze(-1)).squeeze(-1) + linear
         noise = SIGN * (1 + x.abs().amax(-1, keepdim=True))
         wrong = torch.where(used, x < 0, y < -noise)
-        count = wrong.sum(-1, keepdim=True)
-        if not bool(count.any()):
+        if not bool(wrong.any()):
             break
         # All wrong signs change sides, unless that has brought nothing three times: then the last one
         # alone does, which ends in finitely many rounds.
-        better = count < best
-        chances = torch.where(better, 3.0, chances - 1)
-        best = torch.minimum(best, count.to(best))
-        later = wrong.flip(-1).cumsum(-1).flip(-1)
-        used = used ^ torch.where(chances < 0, wrong & (later == 1), wrong)
+        number = wrong.sum(-1, keepdim=True)
+        if best is None:
+            best, chances = number, torch.full_like(number, 3)
+        else:
+            chances = torch.where(number < best, 3, chances - 1)
+            best = torch.minimum(best, number)
+            later = wrong.flip(-1).cumsum(-1).flip(-1)
+            wrong = torch.where(chances < 0, wrong & (later == 1), wrong)
+        used = used ^ wrong
+    residual = violations(matrix, x, y, size)
     x = x.clamp_min(0.0)
-    residual = violations(matrix, linear, x, size)
     for i in (~(residual <= 10 * SIGN)).nonzero().flatten().tolist():
         rows, right = matrix[i].tolist(), linear[i].tolist()
         answer = active_set(rows, right)
@@ -129,10 +173,16 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
     return x, residual
 
 
-def violations(matrix: Tensor, linear: Tensor, x: Tensor, size: Tensor) -> Tensor:
-    """:func:`violation <equipoise.solvers.active_set.violation>` of a batch, ``Tensor[B]``."""
-    y = (matrix @ x.unsqueeze(-1)).squeeze(-1) + linear
+def violations(matrix: Tensor, x: Tensor, slopes: Tensor, size: Tensor) -> Tensor:
+    """:func:`violation <equipoise.solvers.active_set.violation>` of a batch, ``Tensor[B]``.
+
+    Args:
+        matrix: ``Tensor[B, K, K]``.
+        x: ``Tensor[B, K]``; a negative entry counts as infinite.
+        slopes: ``matrix x + linear``, ``Tensor[B, K]``.
+        size: of the terms of ``linear``, ``Tensor[B, K]``.
+    """
     terms = (matrix.abs() @ x.abs().unsqueeze(-1)).squeeze(-1) + size
-    off = torch.where(x > 0, y.abs(), -y) / terms
-    off = torch.where(terms == 0, 0.0, off)
+    off = torch.where(x == 0, -slopes, slopes.abs()) / terms
+    off = torch.where(terms == 0, 0.0, off).masked_fill(x < 0, torch.inf)
     return off.amax(-1).clamp_min(0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -293,3 +295,20 @@ def test_a_wrong_number_of_batches(network: Network) -> None:
         TypeError, match="'ew' takes the losses of 1 independent batch a step, got 2"
     ):
         Balancer("ew", TASKS)(losses_of(network), losses_of(network))
+
+
+@pytest.mark.parametrize(("method", "call"), [("dwa", "end_epoch"), ("famo", "after_step")])
+def test_a_call_between_steps_that_never_comes(method: str, call: str, network: Network) -> None:
+    losses = {name: loss.detach().requires_grad_() for name, loss in losses_of(network).items()}
+    silent = Balancer(method, TASKS)
+    with pytest.warns(UserWarning, match=rf"'{method}' has taken 1000 steps without .*{call}"):
+        for _ in range(1001):
+            silent(losses)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        silent(losses)
+        heard = Balancer(method, TASKS)
+        for step in range(1001):
+            heard(losses)
+            if step == 5:
+                heard.end_epoch() if call == "end_epoch" else heard.after_step(lambda: losses)

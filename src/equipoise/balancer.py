@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
@@ -138,6 +139,8 @@ class Balancer(nn.Module):
         self.tasks: tuple[str, ...] | None = None
         self._numbered = isinstance(tasks, int)
         self._share: Share | None = None
+        # Steps until a method that waits for a call between them is taken for forgotten.
+        self._patience = 1000 if self.method.awaits else -1
         self._learning = Learning(self.method, self_optimized)
         self.transform: Transform = transform
         smoothing = Smoothing(weight_ema, gradient_ema, weight_floor, weight_cap)
@@ -246,6 +249,7 @@ class Balancer(nn.Module):
         """
         if not self.training or type(self.method).after_step is Method.after_step:
             return
+        self._patience = -1
         with untouched(), torch.no_grad():
             present = named(closure(), self.tasks)
         step = step_of(present, self.tasks or tuple(present))
@@ -334,6 +338,7 @@ class Balancer(nn.Module):
 
     def end_epoch(self) -> None:
         """For methods that work with epoch means (DWA); else does nothing."""
+        self._patience = -1
         self.method.end_epoch()
 
     @contextmanager
@@ -496,7 +501,19 @@ class Balancer(nn.Module):
         if self.method.positive_losses:
             _refuse_not_positive(step, f"'{self.card.id}'")
         self._learning.watch(step.tensors[0])
+        if self._patience >= 0:
+            self._remind()
         return step
+
+    def _remind(self) -> None:
+        """Warns, once, when the call that the method waits for never comes."""
+        self._patience -= 1
+        if self._patience < 0:
+            warnings.warn(
+                f"'{self.card.id}' has taken 1000 steps without a call of balancer.{self.method.awaits}, and "
+                "without it its weights never change as published; see its page for where the call belongs",
+                stacklevel=5,
+            )
 
     def _transformed(self, step: Step) -> Step:
         if self.transform == "none":

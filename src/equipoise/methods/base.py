@@ -76,6 +76,8 @@ class Method(nn.Module):
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     positive_losses: ClassVar[bool] = False
     learns: ClassVar[bool] = False
+    # The call between steps without which the method never gets going, such as "end_epoch()".
+    awaits: str = ""
     # Whether the order in which the tasks are given is of no matter.
     symmetric: ClassVar[bool] = True
     # Whether tasks that agree are followed along their common gradient, not a rescaling of its entries.

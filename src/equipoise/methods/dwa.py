@@ -79,6 +79,7 @@ class DWA(LossMethod):
             raise ValueError("options 'period' and 'window' exclude each other; give one of them")
         self.period = None if period is None else int(positive("period", period))
         self.window = None if window is None else int(positive("window", window))
+        self.awaits = "end_epoch()" if period is None and window is None else ""
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""

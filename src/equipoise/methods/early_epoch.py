@@ -34,6 +34,7 @@ class EarlyEpoch(LossMethod):
         super().__init__()
         self.early = int(not_negative("epoch", epoch))
         self.period = None if period is None else int(positive("period", period))
+        self.awaits = "end_epoch()" if period is None else ""
         self.epoch = 0
         self.step = 0
 

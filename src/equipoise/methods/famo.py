@@ -45,6 +45,7 @@ class FAMO(OwnAdam, LossMethod):
     }
     logits: Tensor
     before: Tensor
+    awaits = "after_step()"
 
     card = Card(
         id="famo",

@@ -52,6 +52,8 @@ class LBTW(LossMethod):
         deviations="The weights are rescaled to sum K, as in the official code.",
     )
 
+    awaits = "end_epoch()"
+
     def __init__(self, alpha: float = 0.5) -> None:
         super().__init__()
         self.alpha = not_negative("alpha", alpha)

@@ -142,12 +142,13 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
     x = torch.zeros_like(linear)
     best: Tensor | None = None
     chances = y = linear
+    down = -linear
+    noise: Tensor | float = SIGN
     for _ in range(ROUNDS):
         system = torch.where(used.unsqueeze(-1) & used.unsqueeze(-2), regular, unit)
-        x = torch.linalg.solve_ex(system, torch.where(used, -linear, 0.0))[0]
+        x = torch.linalg.solve_ex(system, down * used)[0]
         y = (matrix @ x.unsqueeze(-1)).squeeze(-1) + linear
-        noise = SIGN * (1 + x.abs().amax(-1, keepdim=True))
-        wrong = torch.where(used, x < 0, y < -noise)
+        wrong = torch.where(used, x, y) < -noise
         if not bool(wrong.any()):
             break
         # All wrong signs change sides, unless that has brought nothing three times: then the last one
@@ -158,6 +159,7 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
         else:
             chances = torch.where(number < best, 3, chances - 1)
             best = torch.minimum(best, number)
+            noise = SIGN * (1 + x.abs().amax(-1, keepdim=True))
             later = wrong.flip(-1).cumsum(-1).flip(-1)
             wrong = torch.where(chances < 0, wrong & (later == 1), wrong)
         used = used ^ wrong
@@ -178,11 +180,11 @@ def violations(matrix: Tensor, x: Tensor, slopes: Tensor, size: Tensor) -> Tenso
 
     Args:
         matrix: ``Tensor[B, K, K]``.
-        x: ``Tensor[B, K]``; a negative entry counts as infinite.
+        x: ``Tensor[B, K]``; an entry below 0 by more than rounding counts as infinite.
         slopes: ``matrix x + linear``, ``Tensor[B, K]``.
         size: of the terms of ``linear``, ``Tensor[B, K]``.
     """
     terms = (matrix.abs() @ x.abs().unsqueeze(-1)).squeeze(-1) + size
     off = torch.where(x == 0, -slopes, slopes.abs()) / terms
-    off = torch.where(terms == 0, 0.0, off).masked_fill(x < 0, torch.inf)
+    off = torch.where(terms == 0, 0.0, off).masked_fill(x < -10 * SIGN * (terms + 1), torch.inf)
     return off.amax(-1).clamp_min(0.0)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import fmean, pstdev
 from typing import Any, Literal
@@ -134,13 +134,13 @@ class _Run:
         for batch in batches:
             rows = data.take(batch.to(data.inputs.device))
             start = time.perf_counter()
-            losses = self._losses(rows)
-            values = {name: loss.item() for name, loss in losses.items()}
+            self.optimizer.zero_grad(set_to_none=True)
+            values, backward = self._forward(rows)
             broken = [name for name, value in values.items() if not math.isfinite(value)]
             if broken:
                 return _diverged(epoch, f"the training loss of {broken[0]!r}")
-            self.optimizer.zero_grad(set_to_none=True)
-            applied = self._backward(losses)
+            backward()
+            applied = {} if self.balancer is None else self.balancer.weights
             self.optimizer.step()
             if self.balancer is not None:
                 self.balancer.after_step(lambda rows=rows: self._losses(rows))  # type: ignore[misc]
@@ -168,12 +168,28 @@ class _Run:
             task.name: task.loss(outputs[task.name], rows.targets[task.name]) for task in self.tasks
         }
 
-    def _backward(self, losses: Losses) -> Mapping[str, float]:
-        if self.balancer is None:
-            losses[self.tasks[0].name].backward()  # type: ignore[no-untyped-call]
-            return {}
-        self.balancer.backward(losses)
-        return self.balancer.weights
+    def _forward(self, rows: Split) -> tuple[dict[str, float], Callable[[], object]]:
+        """The training losses of a batch, and what takes their backward pass.
+
+        A method that needs several batches a step gets equal parts of this one, so that every method sees
+        the same examples in the same number of steps.
+        """
+        balancer = self.balancer
+        if balancer is None:
+            (loss,) = self._losses(rows).values()
+            return {self.tasks[0].name: loss.item()}, lambda: torch.autograd.backward(loss)
+        if balancer.method.needs == "bilevel":
+            inner, outer = _parts(rows, 2)
+            total = balancer.bilevel(lambda: self._losses(inner), lambda: self._losses(outer))
+            metrics = balancer.metrics(prefix="")
+            values = {task.name: metrics[f"loss/{task.name}"] for task in self.tasks}
+            return values, lambda: torch.autograd.backward(total)
+        pieces = _parts(rows, 3) if balancer.method.needs == "batches" else [rows]
+        losses = [self._losses(piece) for piece in pieces]
+        values = {
+            task.name: fmean(batch[task.name].item() for batch in losses) for task in self.tasks
+        }
+        return values, lambda: balancer.backward(*losses)
 
     def _evaluate(self, epoch: int, name: Literal["validation", "test"], data: Split) -> str:
         """Losses and metrics on a whole split; returns what is not finite, or nothing."""
@@ -205,6 +221,12 @@ class _Run:
         self.passes += 1
 
 
+def _parts(rows: Split, count: int) -> list[Split]:
+    """The batch in equal parts."""
+    size = len(rows) // count
+    return [rows.take(slice(k * size, (k + 1) * size)) for k in range(count)]
+
+
 def balancer(trial: Trial, names: list[str]) -> equipoise.Balancer | None:
     """The balancer of a trial over these tasks; None for a single-task trial.
 
@@ -214,8 +236,8 @@ def balancer(trial: Trial, names: list[str]) -> equipoise.Balancer | None:
     if trial.method == SINGLE_TASK:
         return None
     route: Any = trial.route
-    # Methods that look at losses alone have one route, whatever the study asks of the others.
-    if equipoise.method(trial.method, **trial.options()).needs == "losses":
+    # Methods with one route of their own take it, whatever the study asks of the others.
+    if route not in equipoise.method(trial.method, **trial.options()).routes:
         route = "auto"
     weight_sum: Any = trial.weight_sum
     return equipoise.Balancer(

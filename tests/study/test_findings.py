@@ -87,6 +87,15 @@ def test_delta_m_is_zero_for_methods_that_equal_the_single_tasks(tmp_path):
     assert ew.changes == pytest.approx([0, 0, 0])
 
 
+def test_the_reference_is_the_mean_of_the_single_task_runs(tmp_path):
+    def scores(trial):
+        return (1.0, 2.0, 4.0 + trial.seed % 5) if trial.method == "stl" else (1.0, 2.0, 9.0)
+
+    ew = fakes.study(tmp_path, scores).arm("ew")
+    assert ew.deltas == pytest.approx(np.full(5, 50 * (9 - 6) / 6))
+    assert ew.delta.low < ew.delta.value < ew.delta.high
+
+
 def test_delta_m_weighs_tasks_equally_and_the_flat_one_metrics(tmp_path):
     def scores(trial):
         return (1.0, 2.0, 5.0) if trial.method == "stl" else (1.0, 2.0, 5.5)

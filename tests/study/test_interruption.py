@@ -113,3 +113,31 @@ def test_a_killed_driver_loses_no_finished_trial_and_runs_none_twice(tmp_path):
 def test_ctrl_c_keeps_what_had_finished_and_leaves_no_worker(tmp_path):
     assert stop_in_the_middle(tmp_path, signal.SIGINT) == 130
     assert finished(tmp_path) >= 5
+
+
+ENDLESS = f"""
+from equipoise.study import Local, Trial
+if __name__ == "__main__":
+    trials = [
+        Trial(problem={f"{tiny.HERE}:tiny"!r}, problem_options='{{"pause":600,"log":"log"}}', method="ew",
+              stage="tune", seed=seed, learning_rate=0.1, epochs=1, batch_size=8)
+        for seed in range(2)
+    ]
+    list(Local(2).run(trials))
+"""
+
+
+@proc
+def test_workers_in_the_middle_of_a_long_trial_end_when_their_driver_is_killed(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    driver = subprocess.Popen([sys.executable, "endless.py"], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while begun(tmp_path) < 2:
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    assert len(processes_in(tmp_path)) >= 3
+    driver.kill()
+    driver.wait(30)
+    while processes_in(tmp_path):
+        assert time.monotonic() < deadline, "workers outlived their driver"
+        time.sleep(0.02)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from equipoise.solvers.active_set import factor, solve
 from equipoise.solvers.base import Solution
-from equipoise.solvers.scaling import cosines
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
 
 RANK = 10 * torch.finfo(torch.float64).eps
+PLAIN = 1e-6
+"""Squared distance of each unit gradient to the span of others that leaves no doubt about the rank."""
 
 
 def equal_cosines(gramian: Tensor) -> Solution:
@@ -27,6 +30,10 @@ def equal_cosines(gramian: Tensor) -> Solution:
     Returns:
         b of shape ``[..., K]`` and residual ``[...]``, of ``C b`` against the part of 1 in the range.
     """
+    if single(gramian):
+        quick = _independent(gramian.tolist())
+        if quick is not None:
+            return Solution(gramian.new_tensor(quick[0]), gramian.new_tensor(quick[2]))
     x, residual = _unit(cosines(gramian.double())[0])[0]
     return Solution(x.to(gramian.dtype), residual.to(gramian.dtype))
 
@@ -45,6 +52,11 @@ def equal_projections(gramian: Tensor) -> Solution:
     Returns:
         w of shape ``[..., K]`` and residual ``[...]``, that of :func:`equal_cosines`.
     """
+    if single(gramian):
+        quick = _independent(gramian.tolist())
+        if quick is not None:
+            weights_of = [b * a for b, a in zip(quick[0], quick[1], strict=True)]
+            return Solution(gramian.new_tensor(weights_of), gramian.new_tensor(quick[2]))
     matrix, inverse = cosines(gramian.double())
     solution, values, vectors, kept = _unit(matrix)
     weights = solution.x * inverse
@@ -56,6 +68,21 @@ def equal_projections(gramian: Tensor) -> Solution:
         back = torch.linalg.pinv(root, rtol=1e-30)
         weights[at] = back.mT @ (back @ norms)
     return Solution(weights.to(gramian.dtype), solution.residual.to(gramian.dtype))
+
+
+def _independent(gramian: Rows) -> tuple[list[float], list[float], float] | None:
+    """Answer, inverse norms and residual where the gradients are far from dependent; else None."""
+    rows, inverse = cosine_rows(gramian)
+    everyone = range(len(rows))
+    lower = None if 0.0 in inverse else factor(rows, everyone, PLAIN)
+    if lower is None:
+        return None
+    b = solve(lower, [1.0] * len(rows))
+    worst = 0.0
+    for row in rows:
+        terms = [c * value for c, value in zip(row, b, strict=True)]
+        worst = max(worst, abs(sum(terms) - 1) / (sum(map(abs, terms)) + 1))
+    return b, inverse, worst
 
 
 def _unit(matrix: Tensor) -> tuple[Solution, Tensor, Tensor, Tensor]:

@@ -49,27 +49,33 @@ class Learning:
             )
         return [{"params": list(self._method.parameters()), **options, "weight_decay": 0.0}]
 
-    def objective(self, values: Tensor, priors: list[float], total: Tensor) -> Tensor:
+    def objective(
+        self, values: Tensor, weights: Tensor, priors: list[float] | None, total: Tensor
+    ) -> Tensor:
         """Adds to the weighted sum what the learnable weights are trained on.
 
         The network sees ``total`` alone, the weights see the method's own objective at constant losses.
 
         Args:
             values: the losses, ``Tensor[K]``, detached.
-            priors: of the K tasks.
+            weights: the method's weights with their graph, ``Tensor[K]``.
+            priors: of the K tasks; None where they are all 1.
             total: the weighted sum of the losses, its weights constant.
         """
         method = self._method
-        if not method.learns or not isinstance(method, LossMethod):
+        if not isinstance(method, LossMethod):
             return total
-        prior = values.new_tensor(priors)
-        weighted = prior * method.weights(values) * values
+        weighted = weights * values
         penalty = method.penalty()
-        objective = (weighted if penalty is None else weighted + prior * penalty).sum()
+        terms = weighted if penalty is None else weighted + penalty
+        if priors is not None:
+            prior = values.new_tensor(priors)
+            weighted, terms = prior * weighted, prior * terms
+        objective = terms.sum()
         if self.rate:
             self._step(objective)
-            return total + (objective - weighted.sum()).detach()
-        return total + objective - weighted.sum().detach()
+            objective = objective.detach()
+        return total + objective - weighted.detach().sum()
 
     def _step(self, objective: Tensor) -> None:
         parameters = list(self._method.parameters())

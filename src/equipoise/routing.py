@@ -131,10 +131,12 @@ class Routing:
         total = weighted(step, applied)
         if share is not None:
             share.arm(step.names, [1.0] * len(step.names), None)
-        if self.weighing.frozen or not self.method.learns:
+        graph, self.weighing.graph = self.weighing.graph, None
+        if graph is None or not self.method.learns:
             return total
+        priors = self.weighing.priors(step) if self.weighing.prior else None
         with self.weighing.only(step):
-            return self.learning.objective(step.values, self.weighing.priors(step), total)
+            return self.learning.objective(step.values, graph, priors, total)
 
     def _at_features(self, step: Step, share: Share) -> Tensor:
         self.shared.warn_of_bypass(step.tensors, step.names, share)

@@ -45,6 +45,7 @@ class Weighing:
         step: number of the step.
         last: the method's last weights, before prior and sum, ``Tensor[K]``; NaN for a task never seen.
         frozen: whether the last weights are used whatever the step.
+        graph: the weights of this step with the graph of what learns them; None if they are old.
         record: what happened in the last step.
     """
 
@@ -69,6 +70,7 @@ class Weighing:
         self.step = 0
         self.last: Tensor | None = None
         self.frozen = False
+        self.graph: Tensor | None = None
         self.record = Record()
 
     def known(self, step: Step) -> bool:
@@ -88,11 +90,12 @@ class Weighing:
 
     def weights(self, step: Step) -> Tensor:
         """The applied weights of a step whose weights need no task gradients."""
+        self.graph = None
         weights = self._kept(step)
         if weights is None:
             with self.only(step):
                 if isinstance(self.method, LossMethod):
-                    weights = self.method.weights(step.values).detach()
+                    weights = self.graph = self.method.weights(step.values)
                 elif isinstance(self.method, GramianMethod):
                     nothing = step.values.new_zeros(len(step.names), len(step.names))
                     weights = self.method.weights(nothing, step.values)

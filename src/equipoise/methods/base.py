@@ -127,6 +127,8 @@ class Method(nn.Module):
                 f"{self.card.id} keeps '{name}' of shape {tuple(kept.shape)} from earlier steps, but this "
                 f"step needs {tuple(initial.shape)}; use one method object per set of tasks"
             )
+        if not self._unseen:
+            return kept
         return torch.where(kept.isnan(), initial.detach(), kept)
 
     @contextmanager
@@ -161,9 +163,12 @@ class Method(nn.Module):
                     for dim in dims:
                         shape[dim] = tasks
                     full = part.new_full(shape, torch.nan)
+                    self._unseen = True
                 setattr(self, name, _put(full.clone(), part, dims, present.to(part.device)))
 
     _present: Tensor | None = None
+    # Whether some state may have NaN in the place of a task not seen yet; looking costs time every step.
+    _unseen: bool = False
 
     def of_present(self, parameter: Tensor) -> Tensor:
         """The entries of a learnable ``Tensor[K]`` that belong to the tasks of this step."""
@@ -173,6 +178,7 @@ class Method(nn.Module):
         for name in self.state:
             if prefix + name in state_dict:
                 self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
+                self._unseen = self._unseen or bool(state_dict[prefix + name].isnan().any())
             else:
                 self.register_buffer(name, None)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -69,3 +69,4 @@ class LBTW(LossMethod):
         """See :meth:`Method.end_epoch`."""
         if getattr(self, "first", None) is not None:
             self.first = torch.full_like(self.first, torch.nan)
+            self._unseen = True

@@ -503,7 +503,18 @@ class Balancer(nn.Module):
         self._learning.watch(step.tensors[0])
         if self._patience >= 0:
             self._remind()
+        if self._weighing.step == 0:
+            self._tell_of_processes()
         return step
+
+    def _tell_of_processes(self) -> None:
+        if _processes() > 1:
+            warnings.warn(
+                f"{_processes()} processes train together, and each finds its own weights from its own "
+                "batch; learnable weights and averages drift apart. Broadcast the balancer's state, or use a "
+                "method without state such as 'ew' or 'scalarization'",
+                stacklevel=6,
+            )
 
     def _remind(self) -> None:
         """Warns, once, when the call that the method waits for never comes."""

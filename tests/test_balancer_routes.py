@@ -112,7 +112,9 @@ def by_reference(name: str, dtype: torch.dtype, method_id: str, route: str) -> d
         f"trunk.{n}": g for (n, _), g in zip(network.trunk.named_parameters(), shared, strict=True)
     }
     for k, (task, loss) in enumerate(losses.items()):
-        factor = weights[k] if method.card.heads == "weighted" else 1.0
+        own = method.head_factors(values)
+        plain = 1.0 if own is None else own[k]
+        factor = weights[k] if method.card.heads == "weighted" else plain
         head = list(network.heads[task].named_parameters())
         for (n, _), g in zip(
             head, torch.autograd.grad(loss, [p for _, p in head], retain_graph=True), strict=True

@@ -154,12 +154,13 @@ class Routing:
         light = step.without_graph()
         features = share.features if isinstance(self.method, JacobianMethod) else []
         features = [f.detach() for f in features]
+        factors = self.weighing.heads(step)
         share.arm(
             step.names,
-            self.weighing.priors(step),
+            factors,
             lambda parts: self.weighing.combine(parts, light, known, features),
         )
-        return share.noting_scale(self.weighing.plain(step))
+        return share.noting_scale(weighted(step, step.values.new_tensor(factors)))
 
     def _at_parameters(
         self,
@@ -217,7 +218,7 @@ class Routing:
         factor: float,
     ) -> Delivery:
         weights = self.weighing.record.applied
-        heads = self.weighing.priors(step)
+        heads = self.weighing.heads(step)
         if self.heads == "weighted" and weights is not None:
             heads = weights.tolist()
         value = self.weighing.plain(step) if weights is None else weighted(step, weights)
@@ -264,7 +265,7 @@ class Routing:
         shared, rest = by_parameters.weighted_gradients(
             step.tensors,
             applied * factor,
-            applied.new_tensor(self.weighing.priors(step)) * factor,
+            applied.new_tensor(self.weighing.heads(step)) * factor,
             found.shared,
             leaves,
             keep_graph=keep_graph,

@@ -170,7 +170,7 @@ class Weighing:
         gramian = gramian_of(flat)
         self._refuse_nonfinite(gramian.diagonal(), step)
         if self.prior:
-            column = torch.tensor(self.priors(step)).unsqueeze(1)
+            column = torch.tensor(self.priors(step), dtype=torch.float64).unsqueeze(1)
             flat = [column.to(rows) * rows for rows in flat]
         with self.only(step):
             if features:
@@ -223,6 +223,14 @@ class Weighing:
                     f"which cannot be scaled to weight_sum='{self.weight_sum}'; use weight_sum='paper'"
                 )
             weights = weights * ((len(step.names) if self.weight_sum == "tasks" else 1) / total)
+        if not math.isfinite(float(weights.sum())):
+            shown = ", ".join(
+                f"{n} {w:.3g}" for n, w in zip(step.names, weights.tolist(), strict=True)
+            )
+            raise ValueError(
+                f"the weights of '{self.method.card.id}' are not finite ({shown}) although the losses are; "
+                "its state may have been loaded damaged, or its options do not suit losses of this size"
+            )
         self.record.step(step, weights, gramian)
         return weights
 
@@ -241,6 +249,14 @@ class Weighing:
                 )
             values.append(value)
         return values
+
+    def heads(self, step: Step) -> list[float]:
+        """What each head's loss is multiplied with where the method's weights are not."""
+        factors = self.priors(step)
+        own = self.method.head_factors(step.values)
+        if own is None:
+            return factors
+        return [p * f for p, f in zip(factors, own.tolist(), strict=True)]
 
     def plain(self, step: Step) -> Tensor:
         """The sum of the losses, weighted by the prior alone, with its graph."""

@@ -101,6 +101,13 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def head_factors(self, losses: Tensor) -> Tensor | None:
+        """What the heads' losses ``Tensor[K]`` are multiplied with where the method's weights are not.
+
+        None is 1 for every task.
+        """
+        return None
+
     def begin(self, tasks: int) -> None:
         """Creates the parameters of a method that learns its weights; called once, before the first step."""
 

@@ -43,8 +43,8 @@ class IMTL(IMTLG):
         guarantee="equal projection on every task gradient",
         defaults="None to set.",
         deviations=(
-            "The paper and LibMTL learn the scales with the network; here they are at their optimum. "
-            "The paper's heads get the scaled loss, here the plain one."
+            "The paper and LibMTL learn the scales with the network; here they are at their optimum, "
+            "so the heads get the gradient of the loss divided by its value."
         ),
         libmtl="IMTL",
     )
@@ -55,3 +55,7 @@ class IMTL(IMTLG):
         scale = losses.to(gramian)
         scaled = gramian / scale.unsqueeze(-1) / scale.unsqueeze(-2)
         return super().weights(scaled, losses) / scale
+
+    def head_factors(self, losses: Tensor) -> Tensor:
+        """The heads get the scaled loss, as in the paper."""
+        return 1 / losses

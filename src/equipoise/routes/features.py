@@ -51,7 +51,7 @@ class Plan:
         scale = 1.0 if self.scale is None else float(self.scale)
         undo = [1.0 / (scale * factor) for factor in self.factors]
         if any(u != 1.0 for u in undo):
-            column = torch.tensor(undo)
+            column = torch.tensor(undo, dtype=torch.float64)
             stacked = [part * column.to(part).view(-1, *[1] * (part.ndim - 1)) for part in stacked]
         combined = self.combine(stacked)
         return [part if scale == 1.0 else part * scale for part in combined]

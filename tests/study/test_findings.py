@@ -240,6 +240,20 @@ def test_an_option_that_its_paper_tunes_is_told_when_left_alone(tmp_path):
     assert "untuned" not in warned(fakes.study(tmp_path / "tuned", flat, methods=[tuned]))
 
 
+def test_a_method_whose_trials_all_went_to_an_option_is_named(tmp_path):
+    searched = {
+        "id": "uw_so",
+        "label": "soft",
+        "search": {"temperature": [1.0, 5.0, 20.0]},
+        "learning_rates": [0.01],
+    }
+    told = warned(
+        fakes.study(tmp_path / "one", flat, methods=[searched], allow_unequal_budgets=True)
+    )
+    assert "learning rate of soft was not tuned" in told["one-rate"]
+    assert "one-rate" not in warned(fakes.study(tmp_path / "all", flat))
+
+
 def test_runs_that_were_not_paired_are_found_out(tmp_path):
     def outcome(trial):
         done = fakes.result(trial, flat(trial))

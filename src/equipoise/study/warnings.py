@@ -150,6 +150,17 @@ def _untuned(found: Findings) -> Iterator[str]:
         yield f"Left at its default although its paper tunes it for each problem: {', '.join(left)}."
 
 
+def _one_rate(found: Findings) -> Iterator[str]:
+    """Methods that spent their trials on an option of their own instead of the learning rate."""
+    for each in found.arms:
+        rates = {one.learning_rate for one in each.choice.scores}
+        if len(rates) == 1 and len(found.spec.learning_rates) > 1 and each.arm.search:
+            yield (
+                f"The learning rate of {each.arm.label} was not tuned: its trials, as many as those of the "
+                f"others, went to {' and '.join(each.arm.search)} at {rates.pop():g}."
+            )
+
+
 def _pairing(found: Findings) -> Iterator[str]:
     """Checks on what was measured that runs of a seed really shared their start and their batches."""
     for seed in found.spec.seeds:
@@ -209,6 +220,7 @@ CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "noise": _noise,
     "budgets": _budgets,
     "untuned": _untuned,
+    "one-rate": _one_rate,
     "pairing": _pairing,
     "sgd": _sgd,
     "environments": _versions,

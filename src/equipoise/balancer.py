@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from equipoise.admission import Admission, NonFinite, Transform, processes
 from equipoise.bilevel import descend, learn_weights
 from equipoise.learning import Learning
 from equipoise.methods.base import (
     BilevelMethod,
-    CrossBatchMethod,
     GramianMethod,
     Heads,
     JacobianMethod,
@@ -28,14 +26,12 @@ from equipoise.methods.forum import FORUM
 from equipoise.monitor import explanation, untouched
 from equipoise.routes.features import Features, Share, Views
 from equipoise.routes.shared import SharedParameters
-from equipoise.routes.tasks import Losses, Step, named, require_graph, step_of
+from equipoise.routes.tasks import Losses, named, step_of
 from equipoise.routing import Route, Routing
 from equipoise.smoothing import Smoothing
 from equipoise.weighing import Blocks, OnFailure, Prior, Weighing, WeightSum
 
 HeadRule = Literal["paper", "weighted", "unweighted"]
-Transform = Literal["none", "log"]
-NonFinite = Literal["raise", "skip_task", "skip_step"]
 
 
 class Balancer(nn.Module):
@@ -124,7 +120,6 @@ class Balancer(nn.Module):
         self.route: Route = route
         self.weight_sum: WeightSum = weight_sum
         self.update_every = update_every
-        self.nonfinite: NonFinite = nonfinite
         self.heads: Heads = self.card.heads if heads == "paper" else heads
         if isinstance(self.method, JacobianMethod):
             for name, given in (
@@ -139,10 +134,7 @@ class Balancer(nn.Module):
         self.tasks: tuple[str, ...] | None = None
         self._numbered = isinstance(tasks, int)
         self._share: Share | None = None
-        # Steps until a method that waits for a call between them is taken for forgotten.
-        self._patience = 1000 if self.method.awaits else -1
         self._learning = Learning(self.method, self_optimized)
-        self.transform: Transform = transform
         smoothing = Smoothing(weight_ema, gradient_ema, weight_floor, weight_cap)
         smoothing.check(self.method)
         chosen: Blocks = getattr(self.method, "blocks", "model") if blocks == "paper" else blocks
@@ -154,6 +146,15 @@ class Balancer(nn.Module):
         self._record = self._weighing.record
         self._routing = Routing(
             self.method, route, self.heads, SharedParameters(shared), self._weighing, self._learning
+        )
+        self._admission = Admission(
+            self.method,
+            nonfinite,
+            transform,
+            self._routing.scales_losses,
+            self._weighing,
+            self._learning,
+            self._name,
         )
         if tasks is not None:
             self._name(tuple(map(str, range(tasks))) if isinstance(tasks, int) else tuple(tasks))
@@ -176,11 +177,12 @@ class Balancer(nn.Module):
                 that take its logarithm) not positive; nothing is shared.
             SolverError: a solver failed and ``on_failure`` is ``"raise"``.
         """
-        steps, share = self._enter(losses, more)
+        share, self._share = self._share, None
+        steps = self._admission.enter((losses, *more), self.training)
+        if steps is None:
+            return torch.zeros((), requires_grad=True)
         if not self.training:
             return self._weighing.plain(steps[-1])
-        if any(step is None for step in steps):
-            return torch.zeros((), requires_grad=True)
         total = self._routing.scalar(steps, share)
         self._weighing.step += 1
         return total
@@ -201,15 +203,16 @@ class Balancer(nn.Module):
         Raises:
             RuntimeError: several processes train together, whose gradients would not be averaged.
         """
-        if _processes() > 1:
+        if processes() > 1:
             raise RuntimeError(
                 "balancer.backward() writes .grad itself, which no other process would see; use "
                 "balancer(losses).backward()"
             )
         if not self.training:
             raise RuntimeError("balancer.backward() trains; call balancer.train() first")
-        steps, share = self._enter(losses, more)
-        if any(step is None for step in steps):
+        share, self._share = self._share, None
+        steps = self._admission.enter((losses, *more), training=True)
+        if steps is None:
             return torch.zeros(())
         factor = 1.0 if scaler is None else float(scaler.scale(torch.ones(())))
         total = self._routing.backward(steps, share, factor)
@@ -249,11 +252,11 @@ class Balancer(nn.Module):
         """
         if not self.training or type(self.method).after_step is Method.after_step:
             return
-        self._patience = -1
+        self._admission.patience = -1
         with untouched(), torch.no_grad():
             present = named(closure(), self.tasks)
         step = step_of(present, self.tasks or tuple(present))
-        step = self._transformed(step)
+        step = self._admission.transformed(step)
         with self._weighing.only(step):
             self.method.after_step(step.values)
 
@@ -278,7 +281,7 @@ class Balancer(nn.Module):
             return self.forward(inner())
 
         def all_of(closure: Callable[[], Losses]) -> list[Tensor]:
-            step, _ = self._read(closure())
+            step = self._admission.read(closure(), training=True)
             if step.index is not None:
                 raise ValueError(f"'{self.card.id}' needs the losses of all tasks in every step")
             return step.tensors
@@ -322,15 +325,16 @@ class Balancer(nn.Module):
             raise ValueError(
                 f"rho={rho} and eps={eps} must be positive and local={local} in [0, 1]"
             )
-        (step,), _ = self._enter(closure(), ())
-        if step is None:
+        steps = self._admission.enter([closure()], training=True)
+        if steps is None:
             return torch.zeros((), requires_grad=True)
+        (step,) = steps
 
         def again() -> list[Tensor]:
             present = named(closure(), self.tasks)
             if tuple(present) != step.names:
                 raise ValueError("the closure must give the losses of the same tasks every time")
-            return self._transformed(step_of(present, self.tasks or ())).tensors
+            return self._admission.transformed(step_of(present, self.tasks or ())).tensors
 
         total = self._routing.uphill(step, again, rho, local, eps)
         self._weighing.step += 1
@@ -338,7 +342,7 @@ class Balancer(nn.Module):
 
     def end_epoch(self) -> None:
         """For methods that work with epoch means (DWA); else does nothing."""
-        self._patience = -1
+        self._admission.patience = -1
         self.method.end_epoch()
 
     @contextmanager
@@ -436,101 +440,9 @@ class Balancer(nn.Module):
                 raise ValueError(
                     f"prior names '{name}', which is no task; the tasks are {', '.join(tasks)}"
                 )
-        self.tasks = tasks
+        self.tasks = self._admission.tasks = tasks
         self._weighing.tasks = len(tasks)
         self.method.begin(len(tasks))
-
-    def _read(self, losses: Losses) -> tuple[Step, Share | None]:
-        if isinstance(losses, Tensor) and (losses.ndim != 1 or not self._routing.scales_losses):
-            what = (
-                f"'{self.card.id}' would differentiate it once per task, K passes through all K heads, and "
-                "one NaN would spread to every task"
-                if losses.ndim == 1
-                else f"it has shape {tuple(losses.shape)}"
-            )
-            raise ValueError(
-                f"the losses are one tensor: {what}; pass them separately, as {{'name': loss, ...}}"
-            )
-        present = named(losses, self.tasks)
-        if not present:
-            raise ValueError("no loss is present in this step: every one is missing or None")
-        if self.tasks is None:
-            self._name(tuple(present) if not isinstance(losses, Mapping) else tuple(losses))
-        if self.training:
-            present = require_graph(present)
-            if not present:
-                raise ValueError(
-                    "every loss of this step is a constant 0: there is nothing to train"
-                )
-        share, self._share = self._share, None
-        return step_of(present, self.tasks or (), self._weighing.step), share
-
-    def _enter(self, losses: Losses, more: Sequence[Losses]) -> tuple[list[Any], Share | None]:
-        """The admitted steps of all batches; None for one to skip."""
-        batches = 3 if isinstance(self.method, CrossBatchMethod) else 1
-        if self.training and 1 + len(more) != batches:
-            raise TypeError(
-                f"'{self.card.id}' takes the losses of {batches} independent batch"
-                f"{'es' if batches > 1 else ''} a step, got {1 + len(more)}: "
-                f"balancer({', '.join(['losses'] * batches)})"
-            )
-        if not batches > 1:
-            step, share = self._read(losses)
-            return [self._admit(step) if self.training else step], share
-        steps = [self._read(batch)[0] for batch in (losses, *more)]
-        if any(step.names != steps[0].names for step in steps):
-            raise ValueError(f"'{self.card.id}' needs the losses of the same tasks in all batches")
-        return [self._admit(step) if self.training else step for step in steps], None
-
-    def _admit(self, step: Step) -> Step | None:
-        """The step without what must not get in; None to skip it."""
-        values = step.values.tolist()
-        finite = [math.isfinite(v) for v in values]
-        if not all(finite):
-            bad = [n for n, ok in zip(step.names, finite, strict=True) if not ok]
-            if self.nonfinite == "raise":
-                raise ValueError(
-                    f"loss {', '.join(map(repr, bad))} is not finite; find the cause, or let the balancer "
-                    "leave it out with nonfinite='skip_task' or 'skip_step'"
-                )
-            self._record.skipped(bad)
-            if self.nonfinite == "skip_step" or len(bad) == len(step.names):
-                return None
-            step = step.keep(finite, self.tasks or ())
-        step = self._transformed(step)
-        if self.method.positive_losses:
-            _refuse_not_positive(step, f"'{self.card.id}'")
-        self._learning.watch(step.tensors[0])
-        if self._patience >= 0:
-            self._remind()
-        if self._weighing.step == 0:
-            self._tell_of_processes()
-        return step
-
-    def _tell_of_processes(self) -> None:
-        if _processes() > 1:
-            warnings.warn(
-                f"{_processes()} processes train together, and each finds its own weights from its own "
-                "batch; learnable weights and averages drift apart. Broadcast the balancer's state, or use a "
-                "method without state such as 'ew' or 'scalarization'",
-                stacklevel=6,
-            )
-
-    def _remind(self) -> None:
-        """Warns, once, when the call that the method waits for never comes."""
-        self._patience -= 1
-        if self._patience < 0:
-            warnings.warn(
-                f"'{self.card.id}' has taken 1000 steps without a call of balancer.{self.method.awaits}, and "
-                "without it its weights never change as published; see its page for where the call belongs",
-                stacklevel=5,
-            )
-
-    def _transformed(self, step: Step) -> Step:
-        if self.transform == "none":
-            return step
-        _refuse_not_positive(step, "transform='log'")
-        return step.logarithmic()
 
 
 def _method(method: str | Method, options: dict[str, Any], seed: int | None) -> Method:
@@ -543,21 +455,3 @@ def _method(method: str | Method, options: dict[str, Any], seed: int | None) -> 
     if seed is not None and "seed" in inspect.signature(find(method)).parameters:
         options["seed"] = seed
     return build(method, **options)
-
-
-def _refuse_not_positive(step: Step, who: str) -> None:
-    values = step.values.tolist()
-    if min(values) > 0:
-        return
-    name, value = next((n, v) for n, v in zip(step.names, values, strict=True) if v <= 0)
-    raise ValueError(
-        f"loss '{name}' is {value:.4g}, but {who} needs positive losses; add a constant to it, or choose a "
-        "method without a logarithm"
-    )
-
-
-def _processes() -> int:
-    """How many processes train together."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
-    return 1

@@ -60,7 +60,7 @@ class Weighing:
         blocks: Blocks = "model",
     ) -> None:
         self.method = method
-        self.prior = dict(prior)
+        self.prior = prior
         self.weight_sum = weight_sum
         self.update_every = update_every
         self.on_failure = on_failure

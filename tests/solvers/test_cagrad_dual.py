@@ -114,3 +114,22 @@ def test_two_tasks_of_the_textbook() -> None:
     x = cagrad_dual(J @ J.mT, 0.5).x
     expected = 0.5 * math.sqrt(3) / math.sqrt(18)
     torch.testing.assert_close(x, torch.tensor([expected, 0.0], dtype=torch.float64))
+
+
+@given(
+    st.integers(2, 4),
+    st.integers(1, 3),
+    st.floats(0, 16),
+    st.integers(0, 2**31),
+)
+def test_nearly_opposite_gradients_are_solved_up_to_their_rounding(
+    tasks: int, size: int, digits: float, seed: int
+) -> None:
+    """Their mean is all rounding, so its length cannot be met better than that."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = torch.randn(tasks, size, dtype=torch.float64, generator=draw)
+    rows[1] = -rows[0] * (1 + 10.0**-digits)
+    gramian = rows @ rows.T
+    for given_as in (gramian, gramian.expand(2, tasks, tasks)):
+        x = cagrad_dual(given_as, 0.4).accept(given_as, "cagrad")
+        assert x.isfinite().all()

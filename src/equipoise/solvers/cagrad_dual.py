@@ -11,10 +11,14 @@ from equipoise.solvers.active_set import SIGN, dot, factor, solve, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.min_norm import shortest
 from equipoise.solvers.nonnegative_qp import RIDGE, ROUNDS, scaled_qp, violations
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
+from equipoise.solvers.one_problem import Symmetric, spread
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines
 
 ORIGIN = 5e-15
 """The hull holds the origin where its shortest point is, squared, this small against its terms."""
+
+EPS = 4.5e-16
+"""Relative rounding of an entry of the Gramian, twice over."""
 
 
 def cagrad_dual(gramian: Tensor, c: float) -> Solution:
@@ -46,8 +50,8 @@ def cagrad_dual(gramian: Tensor, c: float) -> Solution:
         Liu et al., *Conflict-Averse Gradient Descent for Multi-task Learning*, NeurIPS 2021,
         arXiv:2110.14048.
     """
-    if single(gramian):
-        answer, violated = _one(gramian.tolist(), c)
+    if gramian.ndim == 2:
+        answer, violated = _one(Symmetric(gramian), c)
         return Solution(gramian.new_tensor(answer), gramian.new_tensor(violated))
     exact = gramian.double()
     shape = exact.shape[:-1]
@@ -55,34 +59,44 @@ def cagrad_dual(gramian: Tensor, c: float) -> Solution:
     return Solution(x.view(shape).to(gramian.dtype), residual.view(shape[:-1]).to(gramian.dtype))
 
 
-def _one(gramian: Rows, c: float) -> tuple[list[float], float]:
-    rows, inverse = cosine_rows(gramian)
-    mean = [sum(row) / len(row) for row in gramian]
-    radius = c * sqrt(max(sum(mean) / len(mean), 0.0))
-    longest = max(inverse)
-    if radius == 0 or 0.0 in inverse:
-        return ([0.0] * len(mean), 0.0) if radius == 0 else _bracket(gramian, rows, inverse, c)
-    relative = [a / longest for a in inverse]
-    slopes = [m * a / radius for m, a in zip(mean, inverse, strict=True)]
+def _one(matrix: Symmetric, c: float) -> tuple[list[float], float]:
+    gramian, norms = matrix.rows, matrix.norms()
+    count = len(gramian)
+    mean = [sum(row) / count for row in gramian]
+    square = c * c * max(sum(mean) / count, 0.0)
+    if square == 0:
+        return [0.0] * count, 0.0
+    shortest_of = min(norms)
+    steepest = max([abs(m) / n for m, n in zip(mean, norms, strict=True)]) if shortest_of else 0.0
     used = [mean.index(min(mean))]
-    for _ in range(2 * len(mean) + 4):
-        found = _on(rows, slopes, relative, used)
-        if found is None:
+    for _ in range(2 * count + 4 if shortest_of else 0):
+        solved = matrix.solve(used, [mean[i] for i in used], [1.0] * len(used)) if used else None
+        if solved is None:
             break
-        z, level = found
-        size = SIGN * (max(map(abs, slopes)) + abs(level) + max(map(abs, z)))
-        wrong = [
-            i
-            for i, row in enumerate(rows)
-            if (z[i] < 0 if i in used else dot(row, z) + slopes[i] - level * relative[i] < -size)
-        ]
+        p, v = solved
+        a, half, rest = sum(v), sum(p), dot(p, [mean[i] for i in used])
+        # Where no level gives the radius, the nearest one still tells which rows should change sides.
+        level = (half + sqrt(max(half * half - a * (rest - square), 0.0))) / a
+        part = [level * vi - pi for pi, vi in zip(p, v, strict=True)]
+        linear = [m - level for m in mean]
+        slopes = matrix.times(used, part, linear)
+        most = max([abs(value) * norms[i] for i, value in zip(used, part, strict=True)])
+        noise = SIGN * (steepest + abs(level) / shortest_of + most)
+        wrong = [i for i, value in zip(used, part, strict=True) if value < 0]
+        low = [i for i, y in enumerate(slopes) if y < -noise * norms[i]]
+        wrong += set(low).difference(used)
         if not wrong:
-            residual = _violation(rows, slopes, relative, level, z)
+            x = spread(used, part, count)
+            size = [abs(m) + abs(level) for m in mean]
+            length = dot(part, [slopes[i] - linear[i] for i in used])
+            residual = max(
+                violation(gramian, linear, x, size, slopes), abs(length / square - 1)
+            )
             if residual > 1e-9:
                 break
-            return [v * a * radius for v, a in zip(z, inverse, strict=True)], residual
+            return x, residual
         used = sorted(set(used).symmetric_difference(wrong))
-    return _bracket(gramian, rows, inverse, c)
+    return _bracket(gramian, *cosine_rows(gramian), c)
 
 
 def _on(
@@ -156,7 +170,9 @@ def _bracket(
             high = shift
         if high < low * (1 + 1e-15):
             break
-    return best[1], best[0]
+    # The mean of nearly opposite gradients is all rounding: no answer fits its length better than that.
+    rounding = EPS * sum(sum(map(abs, row)) for row in gramian) / (count * count * square)
+    return best[1], 0.0 if best[0] <= rounding else best[0]
 
 
 def _many(gramian: Tensor, c: float) -> tuple[Tensor, Tensor]:
@@ -201,7 +217,7 @@ def _many(gramian: Tensor, c: float) -> tuple[Tensor, Tensor]:
     x = (z * inverse * radius).masked_fill(still, 0.0)
     # Signs that still change, dependent rows and zero gradients are left to the careful way.
     for i in (~(residual <= 1e-11)).nonzero().flatten().tolist():
-        answer, reached = _one(gramian[i].tolist(), c)
+        answer, reached = _one(Symmetric(gramian[i]), c)
         if not reached >= float(residual[i]):
             x[i] = x.new_tensor(answer)
             residual[i] = reached

@@ -50,22 +50,31 @@ def solve(lower: Rows, right: list[float]) -> list[float]:
     return forward
 
 
-def violation(matrix: Rows, linear: list[float], x: list[float], size: list[float]) -> float:
+def violation(
+    matrix: Rows,
+    linear: list[float],
+    x: list[float],
+    size: list[float],
+    slopes: list[float] | None = None,
+) -> float:
     """Largest violation of ``x >= 0``, ``y = matrix x + linear >= 0`` and ``x y = 0``.
 
     Each row counts relative to the sizes of the terms that cancel in it; ``size`` holds those of
-    ``linear``.
+    ``linear``. ``slopes`` is y where it is known.
     """
     used = [i for i, value in enumerate(x) if value]
-    slopes = _slopes(matrix, linear, used, [x[i] for i in used])
+    if slopes is None:
+        slopes = _slopes(matrix, linear, used, [x[i] for i in used])
     if min(x) < 0 or not isfinite(sum(slopes)):
         return inf
     worst = 0.0
     for i, y in enumerate(slopes):
         if y < 0 or (y > 0 and x[i]):
             row = matrix[i]
-            terms = size[i] + sum([abs(row[j] * x[j]) for j in used])
-            worst = max(worst, abs(y) / terms)
+            # Most rows need not be summed: one of their terms already tells that they are not the worst.
+            if abs(y) > worst * (size[i] + abs(row[i] * x[i])):
+                terms = size[i] + sum([abs(row[j] * x[j]) for j in used])
+                worst = max(worst, abs(y) / terms)
     return worst
 
 

@@ -68,7 +68,7 @@ def _one(matrix: Symmetric, c: float) -> tuple[list[float], float]:
         return [0.0] * count, 0.0
     shortest_of = min(norms)
     steepest = max([abs(m) / n for m, n in zip(mean, norms, strict=True)]) if shortest_of else 0.0
-    used = [mean.index(min(mean))]
+    used = _unrelated(mean, norms, square) if shortest_of else []
     for _ in range(2 * count + 4 if shortest_of else 0):
         solved = matrix.solve(used, [mean[i] for i in used], [1.0] * len(used)) if used else None
         if solved is None:
@@ -89,14 +89,28 @@ def _one(matrix: Symmetric, c: float) -> tuple[list[float], float]:
             x = spread(used, part, count)
             size = [abs(m) + abs(level) for m in mean]
             length = dot(part, [slopes[i] - linear[i] for i in used])
-            residual = max(
-                violation(gramian, linear, x, size, slopes), abs(length / square - 1)
-            )
+            residual = max(violation(gramian, linear, x, size, slopes), abs(length / square - 1))
             if residual > 1e-9:
                 break
             return x, residual
         used = sorted(set(used).symmetric_difference(wrong))
     return _bracket(gramian, *cosine_rows(gramian), c)
+
+
+def _unrelated(mean: list[float], norms: list[float], square: float) -> list[int]:
+    """The rows that would be in use if the gradients were orthogonal: those below one level."""
+    ordered = sorted([(m, i) for i, m in enumerate(mean)])
+    a = half = rest = 0.0
+    level = inf
+    used: list[int] = []
+    for m, i in ordered:
+        if m >= level:
+            break
+        used.append(i)
+        share = 1 / norms[i] ** 2
+        a, half, rest = a + share, half + m * share, rest + m * m * share
+        level = (half + sqrt(max(half * half - a * (rest - square), 0.0))) / a
+    return sorted(used)
 
 
 def _on(

@@ -10,7 +10,11 @@ from torch import Tensor
 from equipoise.solvers.active_set import active_set, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.nonnegative_qp import pivot
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
+from equipoise.solvers.one_problem import Symmetric, one_qp
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines
+
+FEW = 7
+"""Up to this many tasks the small way is the quicker one."""
 
 
 def min_norm(gramian: Tensor) -> Solution:
@@ -36,8 +40,10 @@ def min_norm(gramian: Tensor) -> Solution:
     References:
         Wolfe, *Finding the nearest point in a polytope*, Mathematical Programming 1976.
     """
-    if single(gramian):
-        weights, violated = shortest(gramian.tolist())
+    if gramian.ndim == 2:
+        weights, violated = (
+            shortest(gramian.tolist()) if len(gramian) <= FEW else _one(Symmetric(gramian))
+        )
         return Solution(gramian.new_tensor(weights), gramian.new_tensor(violated))
     exact = gramian.double()
     tasks = exact.shape[-1]
@@ -73,6 +79,19 @@ def shortest(gramian: Rows) -> tuple[list[float], float]:
     weights = [value * r for value, r in zip(x, relative, strict=True)]
     total = sum(weights)
     return [w / total for w in weights], residual
+
+
+def _one(matrix: Symmetric) -> tuple[list[float], float]:
+    norms = matrix.norms()
+    least = min(norms)
+    if least == 0:
+        zeros = norms.count(0.0)
+        return [0.0 if n else 1 / zeros for n in norms], 0.0
+    x, residual = one_qp(
+        Symmetric(matrix.tensor + least * least), [-1.0] * len(norms), [1.0] * len(norms), norms
+    )
+    total = sum(x)
+    return [value / total for value in x], residual
 
 
 def _two(gramian: Rows) -> list[float]:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from equipoise.solvers.active_set import SIGN, active_set, violation
 from equipoise.solvers.base import Solution
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
+from equipoise.solvers.one_problem import Symmetric, one_qp
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines
 
 ROUNDS = 30
 FEW = 7
@@ -44,10 +45,11 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor, size: Tensor | None = None) 
         complementarity problems*, Computers & Operations Research 1994; Lawson and Hanson, *Solving
         Least Squares Problems*, 1974.
     """
-    if single(gramian) and linear.ndim == 2 and len(linear) == 1:
-        rows, lengths = cosine_rows(gramian.tolist())
-        sizes = (linear.abs() if size is None else size).tolist()
-        answer, violated = scaled_qp(rows, lengths, linear[0].tolist(), sizes[0])
+    if gramian.ndim == 2 and linear.ndim == 2 and len(linear) == 1:
+        one = Symmetric(gramian)
+        right = linear.tolist()[0]
+        sizes = list(map(abs, right)) if size is None else size.tolist()[0]
+        answer, violated = one_qp(one, right, sizes, one.norms())
         return Solution(linear.new_tensor([answer]), linear.new_tensor([violated]))
     matrix, inverse = cosines(gramian.double())
     scaled = linear.double() * inverse.unsqueeze(-2)

@@ -104,10 +104,13 @@ def dual_cone(gramian: Tensor) -> Solution:
         answers, violated = _cone(gramian.tolist())
         return Solution(gramian.new_tensor(answers), gramian.new_tensor(violated))
     matrix, inverse = cosines(gramian.double())
-    tasks = matrix.shape[-1]
-    rows_of = matrix.unsqueeze(-3).expand(*matrix.shape[:-1], tasks, tasks)
-    flat = matrix.reshape(-1, tasks)
-    unit, residual = pivot(rows_of.reshape(-1, tasks, tasks), flat, flat.abs())
+    if matrix.ndim == 2:
+        unit, residual = pivot(matrix, matrix, matrix.abs())
+    else:
+        tasks = matrix.shape[-1]
+        rows_of = matrix.unsqueeze(-3).expand(*matrix.shape[:-1], tasks, tasks)
+        flat = matrix.reshape(-1, tasks)
+        unit, residual = pivot(rows_of.reshape(-1, tasks, tasks), flat, flat.abs())
     norms = inverse.reciprocal().masked_fill(inverse == 0, 0.0)
     multipliers = unit.view_as(matrix) * inverse.unsqueeze(-2) * norms.unsqueeze(-1)
     residual = residual.view(inverse.shape)
@@ -128,7 +131,8 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
     """Block principal pivoting on a batch; what it leaves open goes to :func:`active_set`.
 
     Args:
-        matrix: ``Tensor[B, K, K]``, positive semidefinite, with a diagonal of about one.
+        matrix: ``Tensor[B, K, K]``, positive semidefinite, with a diagonal of about one; or
+            ``Tensor[K, K]``, the same for all problems.
         linear: ``Tensor[B, K]``.
         size: of the terms of ``linear``, ``Tensor[B, K]``, at most one.
 
@@ -138,55 +142,76 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
     used = linear < -SIGN
     if not bool(used.any()):
         return torch.zeros_like(linear), linear.new_zeros(len(linear))
-    unit = torch.eye(linear.shape[-1], dtype=linear.dtype, device=linear.device)
-    # Far below the rounding of a cosine, and enough to keep dependent rows solvable.
-    regular = matrix + RIDGE * unit
     x = torch.zeros_like(linear)
+    # Far below the rounding of a cosine, and enough to keep dependent rows solvable.
+    regular = matrix.clone()
+    regular.diagonal(dim1=-2, dim2=-1).add_(RIDGE)
+    few, q = regular, linear
+    # The problems that still change, all of them while this is None.
+    still: Tensor | None = None
     best: Tensor | None = None
-    chances = y = linear
-    down = -linear
+    chances = linear
     noise: Tensor | float = SIGN
     for _ in range(ROUNDS):
-        system = torch.where(used.unsqueeze(-1) & used.unsqueeze(-2), regular, unit)
-        x = torch.linalg.solve_ex(system, down * used)[0]
-        y = (matrix @ x.unsqueeze(-1)).squeeze(-1) + linear
-        wrong = torch.where(used, x, y) < -noise
-        if not bool(wrong.any()):
+        kept = used.to(q.dtype)
+        system = few * kept.unsqueeze(-1) * kept.unsqueeze(-2)
+        system.diagonal(dim1=-2, dim2=-1).add_(1 - kept)
+        lower = torch.linalg.cholesky_ex(system)[0]
+        part = -torch.cholesky_solve((q * kept).unsqueeze(-1), lower).squeeze(-1)
+        if still is None:
+            x = part
+        else:
+            x[still] = part
+        wrong = torch.where(used, part, _times(few, part) + q) < -noise
+        number = wrong.sum(-1, keepdim=True)
+        open_ones = number.count_nonzero().item()
+        if not open_ones:
             break
         # All wrong signs change sides, unless that has brought nothing three times: then the last one
         # alone does, which ends in finitely many rounds.
-        number = wrong.sum(-1, keepdim=True)
         if best is None:
             best, chances = number, torch.full_like(number, 3)
         else:
             chances = torch.where(number < best, 3, chances - 1)
             best = torch.minimum(best, number)
-            noise = SIGN * (1 + x.abs().amax(-1, keepdim=True))
             later = wrong.flip(-1).cumsum(-1).flip(-1)
             wrong = torch.where(chances < 0, wrong & (later == 1), wrong)
         used = used ^ wrong
-    residual = violations(matrix, x, y, size)
+        if 4 * open_ones < 3 * len(used):
+            rest = number.squeeze(-1).nonzero().squeeze(-1)
+            still = rest if still is None else still[rest]
+            used, q, best, chances, part = used[rest], q[rest], best[rest], chances[rest], part[rest]
+            few = few if few.ndim == 2 else few[rest]
+        noise = SIGN * (1 + part.abs().amax(-1, keepdim=True))
+    residual = violations(matrix, x, _times(matrix, x) + linear, size)
     x = x.clamp_min(0.0)
-    for i in (~(residual <= 10 * SIGN)).nonzero().flatten().tolist():
-        rows, right = matrix[i].tolist(), linear[i].tolist()
-        answer = active_set(rows, right)
-        reached = violation(rows, right, answer, size[i].tolist())
-        if not reached >= float(residual[i]):
-            x[i] = x.new_tensor(answer)
-            residual[i] = reached
+    if not residual.max().item() <= 10 * SIGN:
+        for i in (~(residual <= 10 * SIGN)).nonzero().flatten().tolist():
+            rows = (matrix if matrix.ndim == 2 else matrix[i]).tolist()
+            right = linear[i].tolist()
+            answer = active_set(rows, right)
+            reached = violation(rows, right, answer, size[i].tolist())
+            if not reached >= float(residual[i]):
+                x[i] = x.new_tensor(answer)
+                residual[i] = reached
     return x, residual
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    """Each problem's matrix, or that of all, which is symmetric, times its x."""
+    return x @ matrix if matrix.ndim == 2 else (matrix @ x.unsqueeze(-1)).squeeze(-1)
 
 
 def violations(matrix: Tensor, x: Tensor, slopes: Tensor, size: Tensor) -> Tensor:
     """:func:`violation <equipoise.solvers.active_set.violation>` of a batch, ``Tensor[B]``.
 
     Args:
-        matrix: ``Tensor[B, K, K]``.
+        matrix: ``Tensor[B, K, K]`` or ``Tensor[K, K]``.
         x: ``Tensor[B, K]``; an entry below 0 by more than rounding counts as infinite.
         slopes: ``matrix x + linear``, ``Tensor[B, K]``.
         size: of the terms of ``linear``, ``Tensor[B, K]``.
     """
-    terms = (matrix.abs() @ x.abs().unsqueeze(-1)).squeeze(-1) + size
+    terms = _times(matrix.abs(), x.abs()) + size
     off = torch.where(x == 0, -slopes, slopes.abs()) / terms
     off = torch.where(terms == 0, 0.0, off).masked_fill(x < -10 * SIGN * (terms + 1), torch.inf)
     return off.amax(-1).clamp_min(0.0)

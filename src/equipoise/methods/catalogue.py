@@ -12,6 +12,7 @@ from equipoise.methods.auto_lambda import AutoLambda
 from equipoise.methods.base import Card, Method
 from equipoise.methods.cagrad import CAGrad
 from equipoise.methods.config import ConFIG
+from equipoise.methods.conicgrad import ConicGrad
 from equipoise.methods.cosmos import COSMOS
 from equipoise.methods.cov import CoV
 from equipoise.methods.cr_mogm import CRMOGM
@@ -19,6 +20,7 @@ from equipoise.methods.db_mtl import DBMTL
 from equipoise.methods.dtp import DTP
 from equipoise.methods.dualproj import DualProj
 from equipoise.methods.dwa import DWA
+from equipoise.methods.epo import EPO
 from equipoise.methods.ew import EW
 from equipoise.methods.excess_mtl import ExcessMTL
 from equipoise.methods.fairgrad import FairGrad
@@ -28,6 +30,7 @@ from equipoise.methods.gls import GLS
 from equipoise.methods.go4align import GO4Align
 from equipoise.methods.graddrop import GradDrop
 from equipoise.methods.gradnorm import GradNorm
+from equipoise.methods.gradops import GradOPS
 from equipoise.methods.gradvac import GradVac
 from equipoise.methods.group_dro import GroupDRO
 from equipoise.methods.igb import IGB
@@ -44,6 +47,7 @@ from equipoise.methods.moco import MoCo
 from equipoise.methods.modo import MoDo
 from equipoise.methods.moml import MOML
 from equipoise.methods.nash_mtl import NashMTL
+from equipoise.methods.pareto_mtl import ParetoMTL
 from equipoise.methods.pbi import PBI
 from equipoise.methods.pcgrad import PCGrad
 from equipoise.methods.pivrg import PIVRG
@@ -114,6 +118,10 @@ METHODS: tuple[type[Method], ...] = (
     CRMOGM,
     RotoGrad,
     MetaBalance,
+    ConicGrad,
+    GradOPS,
+    EPO,
+    ParetoMTL,
     # jacobian
     GradDrop,
     # batches

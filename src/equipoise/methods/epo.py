@@ -1,0 +1,143 @@
+"""EPO: towards the ray of losses that a preference asks for, and down along it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from equipoise.methods.base import Card, GramianMethod
+from equipoise.methods.options import PerTask, check_positive, not_negative
+from equipoise.methods.upgrad import preferred
+from equipoise.solvers import Solution, simplex_lp
+from equipoise.solvers.active_set import SIGN
+
+
+class EPO(GramianMethod):
+    r"""Exact Pareto optimal search: all :math:`r_k L_k` equal, on the Pareto front.
+
+    With :math:`\hat l_k = r_k L_k / \sum_j r_j L_j`, the non-uniformity
+    :math:`\mu = \sum_k \hat l_k \log(K \hat l_k)` and the adjustments
+    :math:`a_k = r_k (\log(K \hat l_k) - \mu)`, a linear programme gives the weights:
+
+    .. math:: \text{balance } (\mu > \epsilon): \quad &
+              \max_{w \in \Delta} w^\top G a \quad \text{s.t.} \quad
+              (G w)_j \ge \begin{cases} 0 & r_j L_j \text{ is largest} \\
+              (G a)_j & \text{else, where } (G a)_j \le 0 \end{cases} \\
+              \text{dominance}: \quad &
+              \max_{w \in \Delta} 1^\top G w \quad \text{s.t.} \quad G w \ge 0, \quad
+              w^\top G a \ge \min(0, \max_j (G a)_j)
+
+    In balance mode, where no :math:`(G a)_j` is positive, all of :math:`G w \ge 0` is asked for. The
+    last constraint of the dominance mode keeps the balance that was reached; ``relaxed`` drops it, and
+    so does a step in which it cannot hold together with the others. The min-norm point satisfies all
+    others, so there always is an answer; where several vertices are optimal (all gradients 0, or
+    equal), one is returned.
+
+    Args:
+        preference: r, positive, one a task: a larger one asks for a smaller loss. Only ratios matter.
+            None is the same for all.
+        epsilon: non-uniformity up to which the losses count as balanced, not negative.
+        relaxed: whether the dominance mode may lose balance.
+
+    Raises:
+        ValueError: an option out of its range; a loss that is not positive.
+
+    References:
+        Mahapatra and Rajan, *Multi-Task Learning with User Preferences: Gradient Descent with
+        Controlled Ascent in Pareto Optimization*, ICML 2020.
+    """
+
+    positive_losses: ClassVar[bool] = True
+    card = Card(
+        id="epo",
+        name="EPO",
+        title=(
+            "Multi-Task Learning with User Preferences: Gradient Descent with Controlled Ascent in "
+            "Pareto Optimization"
+        ),
+        authors="Mahapatra, Rajan",
+        venue="ICML",
+        year=2020,
+        arxiv=None,
+        equation=(
+            r"\max_{w \in \Delta} w^\top G a, \quad a_k = r_k (\log(K \hat l_k) - \mu), \quad "
+            r"\hat l \propto r L \quad (\mu > \epsilon)"
+        ),
+        heads="weighted",
+        weight_sum="1",
+        degree=0.0,
+        unit_free=False,
+        guarantee=(
+            "the task furthest above its preference never gets worse; once balanced, no task does"
+        ),
+        defaults="Equal preference; epsilon = 1e-4 and the restricted dominance mode, as published.",
+        deviations=(
+            "The official code takes the preference in the scale it comes in, which the bounds of the "
+            "balance mode depend on; here it is brought to sum one. It multiplies the weights by K, and "
+            "falls back to the preference where its solver fails."
+        ),
+    )
+
+    def __init__(
+        self,
+        preference: Sequence[float] | None = None,
+        epsilon: float = 1e-4,
+        relaxed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.preference = None if preference is None else PerTask("preference", preference)
+        if self.preference is not None and not bool((self.preference.exact > 0).all()):
+            raise ValueError(
+                f"option 'preference' takes a number above 0 for every task; got {preference}"
+            )
+        self.epsilon = not_negative("epsilon", epsilon)
+        self.relaxed = relaxed
+
+    def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        """See :meth:`GramianMethod.weights`."""
+        check_positive(self, losses)
+        exact = gramian.double()
+        r = preferred(self, self.preference, exact, losses.to(exact))
+        r = r / r.sum(-1, keepdim=True)
+        weighted = r * losses.to(exact)
+        logs = (weighted / weighted.mean(-1, keepdim=True)).log()
+        uneven = (logs.exp() * logs).mean(-1, keepdim=True)
+        adjustment = (r * (logs - uneven)).unsqueeze(-1)
+        pull = (exact @ adjustment).squeeze(-1)
+        noise = SIGN * (exact.abs() @ adjustment.abs()).squeeze(-1)
+        pull = torch.where(pull.abs() > noise, pull, 0.0)
+        solution = self._dominance(exact, pull)
+        balance = uneven.squeeze(-1) > self.epsilon
+        if bool(balance.any()):
+            towards = _balance(exact, pull, weighted)
+            solution = Solution(
+                torch.where(balance.unsqueeze(-1), towards.x, solution.x),
+                torch.where(balance, towards.residual, solution.residual),
+            )
+        return solution.accept(gramian, "epo").to(gramian)
+
+    def _dominance(self, gramian: Tensor, pull: Tensor) -> Solution:
+        gain, zero = gramian.sum(-2), torch.zeros_like(pull)
+        free = simplex_lp(gain, gramian, zero)
+        if self.relaxed:
+            return free
+        least = pull.amax(-1, keepdim=True).clamp_max(0.0)
+        kept = simplex_lp(
+            gain, torch.cat([gramian, pull.unsqueeze(-2)], -2), torch.cat([zero, least], -1)
+        )
+        able = kept.residual.isfinite()
+        return Solution(
+            torch.where(able.unsqueeze(-1), kept.x, free.x),
+            torch.where(able, kept.residual, free.residual),
+        )
+
+
+def _balance(gramian: Tensor, pull: Tensor, weighted: Tensor) -> Solution:
+    helped = pull > 0
+    worst = weighted >= weighted.amax(-1, keepdim=True) * (1 - SIGN)
+    bounds = torch.where(helped, -torch.inf, pull).masked_fill(worst, 0.0)
+    bounds = torch.where(helped.any(-1, keepdim=True), bounds, 0.0)
+    return simplex_lp(pull, gramian, bounds)

@@ -109,14 +109,13 @@ class EPO(GramianMethod):
         pull = (exact @ adjustment).squeeze(-1)
         noise = SIGN * (exact.abs() @ adjustment.abs()).squeeze(-1)
         pull = torch.where(pull.abs() > noise, pull, 0.0)
-        solution = self._dominance(exact, pull)
         balance = uneven.squeeze(-1) > self.epsilon
-        if bool(balance.any()):
-            towards = _balance(exact, pull, weighted)
-            solution = Solution(
-                torch.where(balance.unsqueeze(-1), towards.x, solution.x),
-                torch.where(balance, towards.residual, solution.residual),
-            )
+        if bool(balance.all()):
+            solution = _balance(exact, pull, weighted)
+        else:
+            solution = self._dominance(exact, pull)
+            if bool(balance.any()):
+                solution = _either(balance, _balance(exact, pull, weighted), solution)
         return solution.accept(gramian, "epo").to(gramian)
 
     def _dominance(self, gramian: Tensor, pull: Tensor) -> Solution:
@@ -128,11 +127,14 @@ class EPO(GramianMethod):
         kept = simplex_lp(
             gain, torch.cat([gramian, pull.unsqueeze(-2)], -2), torch.cat([zero, least], -1)
         )
-        able = kept.residual.isfinite()
-        return Solution(
-            torch.where(able.unsqueeze(-1), kept.x, free.x),
-            torch.where(able, kept.residual, free.residual),
-        )
+        return _either(kept.residual.isfinite(), kept, free)
+
+
+def _either(first: Tensor, one: Solution, other: Solution) -> Solution:
+    return Solution(
+        torch.where(first.unsqueeze(-1), one.x, other.x),
+        torch.where(first, one.residual, other.residual),
+    )
 
 
 def _balance(gramian: Tensor, pull: Tensor, weighted: Tensor) -> Solution:

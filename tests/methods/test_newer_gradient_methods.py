@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -81,6 +80,8 @@ def test_defects_have_a_finite_answer_that_does_not_depend_on_the_unit(
 
 def slow_conicgrad(J: Tensor, c: float) -> Tensor:
     """The conic programme with a proximal term, which decides the length, then the mean's length."""
+    cp = pytest.importorskip("cvxpy")
+    pytest.importorskip("clarabel")
     mean = J.mean(0)
     scale = float(mean.norm())
     A, g0 = J.numpy() / scale, mean.numpy() / scale
@@ -321,6 +322,8 @@ def slow_pareto_mtl(
     J: Tensor, L: Tensor, u: Tensor, others: Tensor, epsilon: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """The direction of the paper's primal problem, and the gradients it has to descend."""
+    cp = pytest.importorskip("cvxpy")
+    pytest.importorskip("clarabel")
     u = u / u.norm()
     rows = list(J)
     for v in others:

@@ -24,12 +24,12 @@ def dot(a: list[float], b: list[float]) -> float:
 def factor(matrix: Rows, chosen: Sequence[int], rank: float = RANK) -> Rows | None:
     """Cholesky factor of the rows and columns ``chosen``; None if they are dependent."""
     lower: Rows = []
-    for position, i in enumerate(chosen):
+    for i in chosen:
         row = matrix[i]
         line: list[float] = []
-        for above, j in zip(lower, chosen[:position], strict=True):
-            line.append((row[j] - dot(line, above)) / above[-1])
-        pivot = row[i] - dot(line, line)
+        for above, j in zip(lower, chosen, strict=False):
+            line.append((row[j] - sum(map(mul, line, above))) / above[-1])
+        pivot = row[i] - sum(map(mul, line, line))
         if not pivot > rank * row[i]:
             return None
         line.append(sqrt(pivot))
@@ -41,7 +41,7 @@ def solve(lower: Rows, right: list[float]) -> list[float]:
     """Solves with a Cholesky factor."""
     forward: list[float] = []
     for line, value in zip(lower, right, strict=True):
-        forward.append((value - dot(line, forward)) / line[-1])
+        forward.append((value - sum(map(mul, line, forward))) / line[-1])
     for i in range(len(lower) - 1, -1, -1):
         line = lower[i]
         forward[i] = value = forward[i] / line[-1]
@@ -100,15 +100,21 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
     Returns:
         x, of length K. Check it with :func:`violation`.
     """
+    found = pivoted(matrix, linear)
+    return _one_at_a_time(matrix, linear) if found is None else found[0]
+
+
+def pivoted(matrix: Rows, linear: list[float]) -> tuple[list[float], list[float]] | None:
+    """The first part of :func:`active_set`: x and ``matrix x + linear``, or None if it does not end."""
     count = len(linear)
     used = [i for i, q in enumerate(linear) if q < -SIGN]
     if not used:
-        return [0.0] * count
+        return [0.0] * count, linear
     best, chances = count + 1, 3
     while True:
         lower = factor(matrix, used)
         if lower is None:
-            break
+            return None
         part = solve(lower, [-linear[i] for i in used])
         least = -SIGN * (1 + max(map(abs, part), default=0.0))
         slopes = _slopes(matrix, linear, used, part)
@@ -118,13 +124,12 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
             x = [0.0] * count
             for i, value in zip(used, part, strict=True):
                 x[i] = value
-            return x
+            return x, slopes
         chances = 3 if len(wrong) < best else chances - 1
         best = min(best, len(wrong))
         if not chances:
-            break
+            return None
         used = sorted(set(used).symmetric_difference(wrong))
-    return _one_at_a_time(matrix, linear)
 
 
 def _one_at_a_time(matrix: Rows, linear: list[float]) -> list[float]:

@@ -39,7 +39,7 @@ class Solution(NamedTuple):
         Raises:
             SolverError: some residual is above ``tolerance`` or not finite.
         """
-        if self.residual.ndim == 0 and self.residual.item() <= tolerance:
+        if self.residual.numel() and self.residual.max().item() <= tolerance:
             return self.x
         failed = ~(self.residual <= tolerance)
         if bool(failed.any()):

@@ -7,13 +7,18 @@ from math import inf
 import torch
 from torch import Tensor
 
-from equipoise.solvers.active_set import SIGN, active_set, violation
+from equipoise.solvers.active_set import SIGN, active_set, pivoted, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.one_problem import Symmetric, one_qp
 from equipoise.solvers.scaling import Rows, cosine_rows, cosines
 
 ROUNDS = 30
-FEW = 7
+TOGETHER = 8
+
+MUCH = 10_000
+"""Entries of all systems above which the problems that are solved already are put aside."""
+
+FEW = 9
 """Up to this many tasks, as many projections are quicker in plain floats than in calls of torch."""
 
 RIDGE = 2e-15
@@ -121,9 +126,10 @@ def _cone(gramian: Rows) -> tuple[Rows, list[float]]:
     rows, inverse = cosine_rows(gramian)
     answers, violated = [], []
     for row, mine in zip(rows, inverse, strict=True):
-        x = active_set(rows, row)
-        violated.append(violation(rows, row, x, list(map(abs, row))))
-        answers.append([value * a / (mine or 1.0) for value, a in zip(x, inverse, strict=True)])
+        x, slopes = pivoted(rows, row) or (active_set(rows, row), None)
+        violated.append(violation(rows, row, x, list(map(abs, row)), slopes))
+        norm = mine or 1.0
+        answers.append([value * a / norm for value, a in zip(x, inverse, strict=True)])
     return answers, violated
 
 
@@ -149,10 +155,8 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
     few, q = regular, linear
     # The problems that still change, all of them while this is None.
     still: Tensor | None = None
-    best: Tensor | None = None
-    chances = linear
     noise: Tensor | float = SIGN
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         kept = used.to(q.dtype)
         system = few * kept.unsqueeze(-1) * kept.unsqueeze(-2)
         system.diagonal(dim1=-2, dim2=-1).add_(1 - kept)
@@ -163,24 +167,20 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
         else:
             x[still] = part
         wrong = torch.where(used, part, _times(few, part) + q) < -noise
-        number = wrong.sum(-1, keepdim=True)
+        number = wrong.sum(-1)
         open_ones = number.count_nonzero().item()
         if not open_ones:
             break
-        # All wrong signs change sides, unless that has brought nothing three times: then the last one
-        # alone does, which ends in finitely many rounds.
-        if best is None:
-            best, chances = number, torch.full_like(number, 3)
-        else:
-            chances = torch.where(number < best, 3, chances - 1)
-            best = torch.minimum(best, number)
+        # All wrong signs change sides at once, which nearly always ends in a few rounds; later on the
+        # last one alone does, which ends for certain.
+        if turn >= TOGETHER:
             later = wrong.flip(-1).cumsum(-1).flip(-1)
-            wrong = torch.where(chances < 0, wrong & (later == 1), wrong)
+            wrong = wrong & (later == 1)
         used = used ^ wrong
-        if 4 * open_ones < 3 * len(used):
-            rest = number.squeeze(-1).nonzero().squeeze(-1)
+        if system.numel() > MUCH and 4 * open_ones < 3 * len(used):
+            rest = number.nonzero().squeeze(-1)
             still = rest if still is None else still[rest]
-            used, q, best, chances, part = used[rest], q[rest], best[rest], chances[rest], part[rest]
+            used, q, part = used[rest], q[rest], part[rest]
             few = few if few.ndim == 2 else few[rest]
         noise = SIGN * (1 + part.abs().amax(-1, keepdim=True))
     residual = violations(matrix, x, _times(matrix, x) + linear, size)

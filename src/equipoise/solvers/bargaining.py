@@ -55,9 +55,9 @@ def bargaining(gramian: Tensor, power: float = 1.0, shares: Tensor | None = None
         Ji, *Fair Resource Allocation in Multi-Task Learning*, ICML 2024, arXiv:2402.15638.
     """
     if gramian.ndim == 2 and len(gramian) > FEW:
-        quick = _quick(gramian.to("cpu", torch.float64), power, shares)
+        quick = _quick(gramian, power, shares)
         if quick is not None:
-            return Solution(quick[0].to(gramian), gramian.new_tensor(quick[1]))
+            return Solution(gramian.new_tensor(quick[0]), gramian.new_tensor(quick[1]))
     if single(gramian):
         given = None if shares is None else shares.tolist()
         weights, violated = _one(gramian.tolist(), power, given)
@@ -209,38 +209,72 @@ def _violation(rows: Rows, pulls: list[float], power: float, point: list[float])
     return worst
 
 
-def _quick(gramian: Tensor, power: float, shares: Tensor | None) -> tuple[Tensor, float] | None:
-    """One problem by full Newton steps, in few calls of torch; None where that does not settle it."""
-    inverse = gramian.diagonal().rsqrt().unsqueeze(-1)
-    hessian = gramian * inverse * inverse.mT
-    hessian.diagonal().fill_(1 + RIDGE)
-    matrix = hessian.clone()
-    curvature = hessian.diagonal().unsqueeze(-1)
-    pulls = (1 - power) * inverse.log()
-    if shares is not None:
-        pulls = pulls + power * shares.to(pulls).log().unsqueeze(-1)
-    # Each task alone, all scaled to gain in sum what they want, then one answer to the others.
-    alone = (pulls / (1 + power)).exp()
-    gains = matrix @ alone
-    common = (alone.mT @ gains) / (alone.mT @ alone)
-    answer = (common * alone / gains.clamp_min(1e-300)).clamp(0.5, 2.0)
-    point = alone * (answer / common) ** (1 / (1 + power))
-    furthest = 0.9 if power <= 1 else 1 - 10 ** (-1 / power)
-    for _ in range(QUICK):
-        wants = torch.sub(pulls, point.log(), alpha=power).exp_()
-        gradient = matrix @ point - wants
-        torch.add(wants / point, (1 + RIDGE) / power, out=curvature).mul_(power)
-        lower = torch.linalg.cholesky_ex(hessian)[0]
-        change = torch.cholesky_solve(gradient, lower) / point
-        point = torch.addcmul(point, point, change.clamp_max(furthest), value=-1)
-        if not change.abs().max().item() > 1e-7:
-            break
-    wants = torch.sub(pulls, point.log(), alpha=power).exp_()
-    off = (matrix @ point - wants).abs_() / (matrix.abs() @ point + wants)
-    reached, grown = torch.stack((off, point / alone)).amax(1).flatten().tolist()
-    if not (reached <= EXACT and grown <= UNBOUNDED):
+def _quick(
+    gramian: Tensor, power: float, shares: Tensor | None
+) -> tuple[list[float], float] | None:
+    """One problem by full Newton steps, with few calls of torch; None where they do not settle it."""
+    matrix = gramian.to("cpu", torch.float64)
+    squares = matrix.diagonal().tolist()
+    pulls = [1.0] * len(squares) if shares is None else [c**power for c in shares.tolist()]
+    try:
+        # Each task alone, all scaled to gain in sum what they want, then one answer to the others.
+        alone = [(k / s) ** (1 / (1 + power)) for k, s in zip(pulls, squares, strict=True)]
+        gains = _gains(matrix, alone)
+        sizes = [s * a for s, a in zip(squares, alone, strict=True)]
+        common = dot(alone, gains) / dot(alone, sizes)
+        answers = [
+            min(max(common * s / g, 0.5), 2.0) if g > 0 else 2.0
+            for s, g in zip(sizes, gains, strict=True)
+        ]
+        point = [a * (r / common) ** (1 / (1 + power)) for a, r in zip(alone, answers, strict=True)]
+        return _full_steps(matrix, squares, pulls, power, alone, point)
+    except (OverflowError, ZeroDivisionError, TypeError):
         return None
-    return (point * inverse).squeeze(-1), reached
+
+
+def _gains(matrix: Tensor, point: list[float]) -> list[float]:
+    gains: list[float] = torch.mv(matrix, torch.tensor(point, dtype=torch.float64)).tolist()
+    return gains
+
+
+def _full_steps(
+    matrix: Tensor,
+    squares: list[float],
+    pulls: list[float],
+    power: float,
+    alone: list[float],
+    point: list[float],
+) -> tuple[list[float], float] | None:
+    hessian = matrix.clone()
+    curvature = hessian.diagonal()
+    lower = matrix
+    furthest = 0.9 if power <= 1 else 1 - 10 ** (-1 / power)
+    largest = inf
+    for _ in range(QUICK):
+        wants = [k * a**-power for k, a in zip(pulls, point, strict=True)]
+        gradient = [g - t for g, t in zip(_gains(matrix, point), wants, strict=True)]
+        # So near the end, the factor of the last step serves again.
+        again = largest < 1e-4
+        if not again:
+            bends = [s + power * t / a for s, t, a in zip(squares, wants, point, strict=True)]
+            curvature.copy_(torch.tensor(bends, dtype=torch.float64))
+            lower = torch.linalg.cholesky_ex(hessian)[0]
+        right = torch.tensor(gradient, dtype=torch.float64).unsqueeze(-1)
+        step = torch.cholesky_solve(right, lower).flatten().tolist()
+        changes = [d / a for d, a in zip(step, point, strict=True)]
+        point = [a * (1 - min(d, furthest)) for a, d in zip(point, changes, strict=True)]
+        before, largest = largest, max(map(abs, changes))
+        if largest * (before if again else largest) < 1e-14:
+            break
+    worst = 0.0
+    for g, s, k, a, b in zip(_gains(matrix, point), squares, pulls, point, alone, strict=True):
+        want = k * a**-power
+        # Only one of the terms of the gain: what is returned is a bound.
+        off = abs(g - want) / (s * a + want)
+        if not (off <= EXACT and a <= UNBOUNDED * b):
+            return None
+        worst = max(worst, off)
+    return point, worst
 
 
 def _many(gramian: Tensor, power: float, shares: Tensor) -> tuple[Tensor, Tensor]:

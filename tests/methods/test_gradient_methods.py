@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import equipoise
-from equipoise.methods.base import GramianMethod, JacobianMethod
+from equipoise.methods.base import GramianMethod
 from equipoise.methods.cr_mogm import CRMOGM
 from equipoise.methods.graddrop import GradDrop
 from equipoise.methods.gradnorm import GradNorm

@@ -15,8 +15,8 @@ class FairGrad(GramianMethod):
     .. math:: (G w)_k = w_k^{-1/\alpha}, \quad w > 0
 
     :math:`\alpha = 1` is Nash-MTL. Towards 0 the weights become 1, or DualProj's of preference 1 where
-    the sum of the gradients conflicts with one; towards infinity the worst task alone counts. A zero gradient and a Pareto-stationary point are treated as
-    :func:`equipoise.solvers.bargaining` says.
+    the sum of the gradients conflicts with one; towards infinity the worst task alone counts. A zero
+    gradient and a Pareto-stationary point are treated as :func:`equipoise.solvers.bargaining` says.
 
     Args:
         alpha: :math:`\alpha > 0`. The weights scale with the Gramian to the power

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
@@ -65,5 +64,5 @@ def preferred(
 ) -> Tensor:
     """The preference of every task, ``Tensor[..., K]``; 1 / K where none is given."""
     if preference is None:
-        return torch.full_like(gramian[..., 0], 1 / gramian.shape[-1])
+        return gramian.new_full(gramian.shape[:-1], 1 / gramian.shape[-1])
     return preference.of(method, losses).to(gramian).expand(gramian.shape[:-1])

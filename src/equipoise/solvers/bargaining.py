@@ -9,21 +9,18 @@ from torch import Tensor
 
 from equipoise.solvers.active_set import dot, factor, solve
 from equipoise.solvers.base import Solution
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
+from equipoise.solvers.one_bargain import EXACT, QUICK, UNBOUNDED, full_steps, sweep
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single, vector
 
 RIDGE = 2e-14
 """Added to the unit diagonal: a hundred times the rounding of a cosine, so that what has no solution
 still has a minimum, far out."""
 
-UNBOUNDED = 1e3
-"""Weights this many times what each task would have alone, held by the ridge only, have no limit."""
-
 FEW = 10
 """Up to this many tasks a single problem is quicker in plain floats than in calls of torch."""
 
-QUICK = 15
+SWEEPS = 2
 CAREFUL = 300
-EXACT = 1e-12
 
 
 def bargaining(gramian: Tensor, power: float = 1.0, shares: Tensor | None = None) -> Solution:
@@ -55,13 +52,13 @@ def bargaining(gramian: Tensor, power: float = 1.0, shares: Tensor | None = None
         Ji, *Fair Resource Allocation in Multi-Task Learning*, ICML 2024, arXiv:2402.15638.
     """
     if gramian.ndim == 2 and len(gramian) > FEW:
-        quick = _quick(gramian, power, shares)
+        quick = full_steps(gramian, power, shares)
         if quick is not None:
-            return Solution(gramian.new_tensor(quick[0]), gramian.new_tensor(quick[1]))
+            return Solution(vector(quick[0]).to(gramian), gramian.new_tensor(quick[1]))
     if single(gramian):
         given = None if shares is None else shares.tolist()
         weights, violated = _one(gramian.tolist(), power, given)
-        return Solution(gramian.new_tensor(weights), gramian.new_tensor(violated))
+        return Solution(vector(weights).to(gramian), gramian.new_tensor(violated))
     exact = gramian.double()
     part = exact.new_ones(exact.shape[:-1]) if shares is None else shares.double()
     x, residual = _many(exact, power, part.expand(exact.shape[:-1]))
@@ -150,10 +147,14 @@ def _start(rows: Rows, pulls: list[float], power: float) -> list[float]:
     point = [exp(k / (1 + power)) for k in pulls]
     gains = [dot(row, point) for row in rows]
     wants = _wants(pulls, power, point)
-    return [
+    point = [
         b * min(max(t / max(m, 1e-3 * b), 1e-3), 1e3) ** (1 / (1 + power))
         for b, t, m in zip(point, wants, gains, strict=True)
     ]
+    if power <= 1:
+        for _ in range(SWEEPS):
+            sweep(rows, [1.0] * len(rows), [exp(k) for k in pulls], power, point)
+    return point
 
 
 def _newton(
@@ -165,7 +166,9 @@ def _newton(
     furthest = 0.9 if power <= 1 else 1 - 10 ** (-1 / power)
     before: list[float] = []
     step: list[float] = []
+    lower: Rows | None = None
     reach = decrease = 0.0
+    change = inf
     for count in range(CAREFUL):
         wants = _wants(pulls, power, point)
         gradient = [dot(row, point) - t for row, t in zip(rows, wants, strict=True)]
@@ -174,11 +177,14 @@ def _newton(
             reach /= 2
             point = [a + reach * d for a, d in zip(before, step, strict=True)]
             continue
-        for row, i, t, b in zip(rows, everyone, wants, point, strict=True):
-            row[i] = 1 + RIDGE + power * t / b
-        lower = factor(rows, everyone, 0.0)
-        for row, i in zip(rows, everyone, strict=True):
-            row[i] = 1 + RIDGE
+        # So near the end, the factor of the last step serves again.
+        again = change < 1e-4
+        if not again:
+            for row, i, t, b in zip(rows, everyone, wants, point, strict=True):
+                row[i] = 1 + RIDGE + power * t / b
+            lower = factor(rows, everyone, 0.0)
+            for row, i in zip(rows, everyone, strict=True):
+                row[i] = 1 + RIDGE
         if lower is None:
             break
         step = [-d for d in solve(lower, gradient)]
@@ -188,9 +194,11 @@ def _newton(
         point = [b + reach * d for b, d in zip(point, step, strict=True)]
         if min(point) < 1e-280:
             return point, inf
-        change = max(map(abs, changes))
-        # Newton's next error would be the square of this one. Far out, rounding moves the point on.
-        if change < 1e-7 or (count > 2 * QUICK and _violation(rows, pulls, power, point) < 1e-14):
+        last, change = change, max(map(abs, changes))
+        # The next error would be about this product. Far out, rounding moves the point on.
+        if change * (last if again else change) < 1e-14 or (
+            count > 2 * QUICK and _violation(rows, pulls, power, point) < 1e-14
+        ):
             break
         decrease = -dot(step, gradient)
         if change < 1e-3:
@@ -207,74 +215,6 @@ def _violation(rows: Rows, pulls: list[float], power: float, point: list[float])
             return inf
         worst = max(worst, off / (sum(map(abs, terms)) + want))
     return worst
-
-
-def _quick(
-    gramian: Tensor, power: float, shares: Tensor | None
-) -> tuple[list[float], float] | None:
-    """One problem by full Newton steps, with few calls of torch; None where they do not settle it."""
-    matrix = gramian.to("cpu", torch.float64)
-    squares = matrix.diagonal().tolist()
-    pulls = [1.0] * len(squares) if shares is None else [c**power for c in shares.tolist()]
-    try:
-        # Each task alone, all scaled to gain in sum what they want, then one answer to the others.
-        alone = [(k / s) ** (1 / (1 + power)) for k, s in zip(pulls, squares, strict=True)]
-        gains = _gains(matrix, alone)
-        sizes = [s * a for s, a in zip(squares, alone, strict=True)]
-        common = dot(alone, gains) / dot(alone, sizes)
-        answers = [
-            min(max(common * s / g, 0.5), 2.0) if g > 0 else 2.0
-            for s, g in zip(sizes, gains, strict=True)
-        ]
-        point = [a * (r / common) ** (1 / (1 + power)) for a, r in zip(alone, answers, strict=True)]
-        return _full_steps(matrix, squares, pulls, power, alone, point)
-    except (OverflowError, ZeroDivisionError, TypeError):
-        return None
-
-
-def _gains(matrix: Tensor, point: list[float]) -> list[float]:
-    gains: list[float] = torch.mv(matrix, torch.tensor(point, dtype=torch.float64)).tolist()
-    return gains
-
-
-def _full_steps(
-    matrix: Tensor,
-    squares: list[float],
-    pulls: list[float],
-    power: float,
-    alone: list[float],
-    point: list[float],
-) -> tuple[list[float], float] | None:
-    hessian = matrix.clone()
-    curvature = hessian.diagonal()
-    lower = matrix
-    furthest = 0.9 if power <= 1 else 1 - 10 ** (-1 / power)
-    largest = inf
-    for _ in range(QUICK):
-        wants = [k * a**-power for k, a in zip(pulls, point, strict=True)]
-        gradient = [g - t for g, t in zip(_gains(matrix, point), wants, strict=True)]
-        # So near the end, the factor of the last step serves again.
-        again = largest < 1e-4
-        if not again:
-            bends = [s + power * t / a for s, t, a in zip(squares, wants, point, strict=True)]
-            curvature.copy_(torch.tensor(bends, dtype=torch.float64))
-            lower = torch.linalg.cholesky_ex(hessian)[0]
-        right = torch.tensor(gradient, dtype=torch.float64).unsqueeze(-1)
-        step = torch.cholesky_solve(right, lower).flatten().tolist()
-        changes = [d / a for d, a in zip(step, point, strict=True)]
-        point = [a * (1 - min(d, furthest)) for a, d in zip(point, changes, strict=True)]
-        before, largest = largest, max(map(abs, changes))
-        if largest * (before if again else largest) < 1e-14:
-            break
-    worst = 0.0
-    for g, s, k, a, b in zip(_gains(matrix, point), squares, pulls, point, alone, strict=True):
-        want = k * a**-power
-        # Only one of the terms of the gain: what is returned is a bound.
-        off = abs(g - want) / (s * a + want)
-        if not (off <= EXACT and a <= UNBOUNDED * b):
-            return None
-        worst = max(worst, off)
-    return point, worst
 
 
 def _many(gramian: Tensor, power: float, shares: Tensor) -> tuple[Tensor, Tensor]:

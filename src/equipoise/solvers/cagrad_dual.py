@@ -12,7 +12,7 @@ from equipoise.solvers.base import Solution
 from equipoise.solvers.min_norm import shortest
 from equipoise.solvers.nonnegative_qp import RIDGE, ROUNDS, scaled_qp, violations
 from equipoise.solvers.one_problem import Symmetric, spread
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines, vector
 
 ORIGIN = 5e-15
 """The hull holds the origin where its shortest point is, squared, this small against its terms."""
@@ -52,7 +52,7 @@ def cagrad_dual(gramian: Tensor, c: float) -> Solution:
     """
     if gramian.ndim == 2:
         answer, violated = _one(Symmetric(gramian), c)
-        return Solution(gramian.new_tensor(answer), gramian.new_tensor(violated))
+        return Solution(vector(answer).to(gramian), gramian.new_tensor(violated))
     exact = gramian.double()
     shape = exact.shape[:-1]
     x, residual = _many(exact.reshape(-1, *exact.shape[-2:]), c)

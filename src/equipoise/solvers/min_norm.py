@@ -11,7 +11,7 @@ from equipoise.solvers.active_set import active_set, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.nonnegative_qp import pivot
 from equipoise.solvers.one_problem import Symmetric, one_qp
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines, vector
 
 FEW = 7
 """Up to this many tasks the small way is the quicker one."""
@@ -44,7 +44,7 @@ def min_norm(gramian: Tensor) -> Solution:
         weights, violated = (
             shortest(gramian.tolist()) if len(gramian) <= FEW else _one(Symmetric(gramian))
         )
-        return Solution(gramian.new_tensor(weights), gramian.new_tensor(violated))
+        return Solution(vector(weights).to(gramian), gramian.new_tensor(violated))
     exact = gramian.double()
     tasks = exact.shape[-1]
     matrix, inverse = cosines(exact)

@@ -10,7 +10,7 @@ from torch import Tensor
 from equipoise.solvers.active_set import SIGN, active_set, pivoted, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.one_problem import Symmetric, one_qp
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines
+from equipoise.solvers.scaling import Rows, cosine_rows, cosines, vector
 
 ROUNDS = 30
 TOGETHER = 8
@@ -55,7 +55,7 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor, size: Tensor | None = None) 
         right = linear.tolist()[0]
         sizes = list(map(abs, right)) if size is None else size.tolist()[0]
         answer, violated = one_qp(one, right, sizes, one.norms())
-        return Solution(linear.new_tensor([answer]), linear.new_tensor([violated]))
+        return Solution(vector(answer).to(linear).unsqueeze(0), linear.new_tensor([violated]))
     matrix, inverse = cosines(gramian.double())
     scaled = linear.double() * inverse.unsqueeze(-2)
     terms = scaled.abs() if size is None else size.double() * inverse.unsqueeze(-2)

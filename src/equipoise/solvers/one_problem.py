@@ -6,13 +6,14 @@ more than its arithmetic. What counts is to make few of them.
 
 from __future__ import annotations
 
+from array import array
 from math import sqrt
 
 import torch
 from torch import Tensor
 
 from equipoise.solvers.active_set import SIGN, active_set, factor, solve, violation
-from equipoise.solvers.scaling import cosine_rows
+from equipoise.solvers.scaling import cosine_rows, vector
 
 FEW = 12
 """Up to this many rows in use are quicker in plain floats."""
@@ -41,12 +42,12 @@ class Symmetric:
             return None if lower is None else [solve(lower, side) for side in right]
         part = self.tensor
         if len(used) < len(self.rows):
-            index = torch.tensor(used)
+            index = torch.frombuffer(array("q", used), dtype=torch.int64)
             part = part.index_select(0, index).index_select(1, index)
         factored, broken = torch.linalg.cholesky_ex(part)
         if broken.item():
             return None
-        sides = torch.tensor(right, dtype=torch.float64).mT
+        sides = vector([value for side in right for value in side]).view(len(right), -1).mT
         solved: list[list[float]] = torch.cholesky_solve(sides, factored).mT.tolist()
         return solved
 
@@ -56,9 +57,7 @@ class Symmetric:
             for i, value in zip(used, part, strict=True):
                 plus = [y + value * m for y, m in zip(plus, self.rows[i], strict=True)]
             return plus
-        product: list[float] = torch.mv(
-            self.tensor, torch.tensor(spread(used, part, len(plus)), dtype=torch.float64)
-        ).tolist()
+        product: list[float] = torch.mv(self.tensor, vector(spread(used, part, len(plus)))).tolist()
         return [y + p for y, p in zip(plus, product, strict=True)]
 
 

@@ -9,17 +9,13 @@ from torch import Tensor
 
 from equipoise.solvers.active_set import dot, factor, solve
 from equipoise.solvers.base import Solution
-from equipoise.solvers.one_bargain import EXACT, QUICK, UNBOUNDED, full_steps, sweep
+from equipoise.solvers.one_bargain import EXACT, QUICK, UNBOUNDED, full_steps
 from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single, vector
 
 RIDGE = 2e-14
 """Added to the unit diagonal: a hundred times the rounding of a cosine, so that what has no solution
 still has a minimum, far out."""
 
-FEW = 10
-"""Up to this many tasks a single problem is quicker in plain floats than in calls of torch."""
-
-SWEEPS = 2
 CAREFUL = 300
 
 
@@ -51,7 +47,7 @@ def bargaining(gramian: Tensor, power: float = 1.0, shares: Tensor | None = None
         Navon et al., *Multi-Task Learning as a Bargaining Game*, ICML 2022, arXiv:2202.01017; Ban and
         Ji, *Fair Resource Allocation in Multi-Task Learning*, ICML 2024, arXiv:2402.15638.
     """
-    if gramian.ndim == 2 and len(gramian) > FEW:
+    if gramian.ndim == 2:
         quick = full_steps(gramian, power, shares)
         if quick is not None:
             return Solution(vector(quick[0]).to(gramian), gramian.new_tensor(quick[1]))
@@ -147,14 +143,10 @@ def _start(rows: Rows, pulls: list[float], power: float) -> list[float]:
     point = [exp(k / (1 + power)) for k in pulls]
     gains = [dot(row, point) for row in rows]
     wants = _wants(pulls, power, point)
-    point = [
+    return [
         b * min(max(t / max(m, 1e-3 * b), 1e-3), 1e3) ** (1 / (1 + power))
         for b, t, m in zip(point, wants, gains, strict=True)
     ]
-    if power <= 1:
-        for _ in range(SWEEPS):
-            sweep(rows, [1.0] * len(rows), [exp(k) for k in pulls], power, point)
-    return point
 
 
 def _newton(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from math import inf
-from operator import mul
+from operator import mul, sub, truediv
 
 import torch
 from torch import Tensor
 
-from equipoise.solvers.active_set import dot
+from equipoise.solvers.active_set import dot, factor, solve
 from equipoise.solvers.scaling import Rows, vector
 
 UNBOUNDED = 1e3
 """Weights this many times what each task would have alone, held by the ridge only, have no limit."""
 
+FEW = 10
+"""Up to this many tasks plain floats are quicker than calls of torch."""
+
+SWEEPS = 2
 SWEPT = 20
 """Tasks up to which a sweep is quicker than the step it saves."""
 
@@ -42,7 +46,8 @@ def full_steps(
     try:
         # Each task alone, all scaled to gain in sum what they want, then one answer to the others.
         alone = [(k / s) ** (1 / (1 + power)) for k, s in zip(pulls, squares, strict=True)]
-        gains = _gains(matrix, alone)
+        hessian = _Hessian(matrix)
+        gains = hessian.gains(alone)
         sizes = [s * a for s, a in zip(squares, alone, strict=True)]
         common = dot(alone, gains) / dot(alone, sizes)
         if not common > 0:
@@ -52,52 +57,87 @@ def full_steps(
             for s, g in zip(sizes, gains, strict=True)
         ]
         point = [a * (r / common) ** (1 / (1 + power)) for a, r in zip(alone, answers, strict=True)]
-        if power <= 1 and len(point) <= SWEPT:
-            sweep(matrix.tolist(), squares, pulls, power, point)
-        return _iterate(matrix, squares, pulls, power, alone, point)
+        if power <= 1 and hessian.rows:
+            for _ in range(SWEEPS if hessian.few else 1):
+                sweep(hessian.rows, squares, pulls, power, point)
+        return _iterate(hessian, squares, pulls, power, alone, point)
     except (OverflowError, ZeroDivisionError):
         return None
 
 
-def _gains(matrix: Tensor, point: list[float]) -> list[float]:
-    gains: list[float] = torch.mv(matrix, vector(point)).tolist()
-    return gains
+class _Hessian:
+    """The Gramian plus a diagonal, in plain floats where it is small."""
+
+    def __init__(self, gramian: Tensor) -> None:
+        self.gramian = gramian
+        self.rows: Rows = gramian.tolist() if len(gramian) <= SWEPT else []
+        self.few = len(gramian) <= FEW
+        self.lower: Rows = []
+        self.whole = self.factored = gramian if self.few else gramian.clone()
+
+    def gains(self, point: list[float]) -> list[float]:
+        """The Gramian times a vector."""
+        if self.few:
+            return [sum(map(mul, row, point)) for row in self.rows]
+        gains: list[float] = torch.mv(self.gramian, vector(point)).tolist()
+        return gains
+
+    def factor(self, diagonal: list[float]) -> bool:
+        """Factors it with a new diagonal; whether that was possible."""
+        if not self.few:
+            self.whole.diagonal().copy_(vector(diagonal))
+            self.factored, broken = torch.linalg.cholesky_ex(self.whole)
+            return not broken.item()
+        before = []
+        for i, (row, value) in enumerate(zip(self.rows, diagonal, strict=True)):
+            before.append(row[i])
+            row[i] = value
+        lower = factor(self.rows, range(len(diagonal)), 0.0)
+        for i, (row, value) in enumerate(zip(self.rows, before, strict=True)):
+            row[i] = value
+        self.lower = lower or []
+        return lower is not None
+
+    def solve(self, right: list[float]) -> list[float]:
+        """Solves with the last factor."""
+        if self.few:
+            return solve(self.lower, right)
+        solved = torch.cholesky_solve(vector(right).unsqueeze(-1), self.factored)
+        step: list[float] = solved.flatten().tolist()
+        return step
 
 
 def _iterate(
-    matrix: Tensor,
+    hessian: _Hessian,
     squares: list[float],
     pulls: list[float],
     power: float,
     alone: list[float],
     point: list[float],
 ) -> tuple[list[float], float] | None:
-    hessian = matrix.clone()
-    curvature = hessian.diagonal()
-    lower = matrix
     furthest = 0.9 if power <= 1 else 1 - 10 ** (-1 / power)
     largest = inf
     for _ in range(QUICK):
         wants = [k * a**-power for k, a in zip(pulls, point, strict=True)]
-        gradient = [g - t for g, t in zip(_gains(matrix, point), wants, strict=True)]
+        gradient = list(map(sub, hessian.gains(point), wants))
         # So near the end, the factor of the last step serves again.
         again = largest < 1e-4
-        if not again:
-            bends = [s + power * t / a for s, t, a in zip(squares, wants, point, strict=True)]
-            curvature.copy_(vector(bends))
-            lower = torch.linalg.cholesky_ex(hessian)[0]
-        right = vector(gradient).unsqueeze(-1)
-        step = torch.cholesky_solve(right, lower).flatten().tolist()
-        changes = [d / a for d, a in zip(step, point, strict=True)]
+        if not again and not hessian.factor(
+            [s + power * t / a for s, t, a in zip(squares, wants, point, strict=True)]
+        ):
+            return None
+        step = hessian.solve(gradient)
+        changes = list(map(truediv, step, point))
         most = max(changes)
         if most > furthest:
             step = [a * min(d, furthest) for a, d in zip(point, changes, strict=True)]
-        point = [a - d for a, d in zip(point, step, strict=True)]
+        point = list(map(sub, point, step))
         before, largest = largest, max(most, -min(changes))
         if largest * (before if again else largest) < 1e-14:
             break
     worst = 0.0
-    for g, s, k, a, b in zip(_gains(matrix, point), squares, pulls, point, alone, strict=True):
+    gains = hessian.gains(point)
+    for g, s, k, a, b in zip(gains, squares, pulls, point, alone, strict=True):
         want = k * a**-power
         # Only one of the terms of the gain: what is returned is a bound.
         off = abs(g - want) / (s * a + want)

@@ -119,19 +119,21 @@ def landscape(size: int = 260, bands: int = 14) -> str:
 def panel(name: str, path: Tensor, front: Tensor, background: str):
     """One method: landscape, front, and trajectories that go from dark to bright."""
     import altair as alt
-    import pandas as pd
+
+    def points(places: Tensor) -> alt.InlineData:
+        return alt.InlineData(values=[{"x": px, "y": py} for px, py in places.tolist()])
 
     side = 210
     axis = {"scale": alt.Scale(domain=[-EDGE, EDGE], nice=False)}
     look = alt.Axis(values=[-10, -5, 0, 5, 10], grid=False, title=None)
     x, y = alt.X("x:Q", axis=look, **axis), alt.Y("y:Q", axis=look, **axis)
     image = (
-        alt.Chart(pd.DataFrame({"x": [0.0], "y": [0.0], "url": [background]}))
+        alt.Chart(alt.InlineData(values=[{"x": 0.0, "y": 0.0, "url": background}]))
         .mark_image(width=side, height=side, aspect=False)
         .encode(x, y, url="url:N")
     )
     line = (
-        alt.Chart(pd.DataFrame(front.tolist(), columns=["x", "y"]))
+        alt.Chart(points(front))
         .mark_line(strokeWidth=5, color="#4a4a4a", opacity=0.85, strokeCap="round")
         .encode(x, y, order="x:Q")
     )
@@ -146,7 +148,7 @@ def panel(name: str, path: Tensor, front: Tensor, background: str):
                 for n, (px, py) in enumerate(path[first : last + 1, start].tolist())
             ]
     way = (
-        alt.Chart(pd.DataFrame(rows))
+        alt.Chart(alt.InlineData(values=rows))
         .mark_line(strokeWidth=2.4, strokeJoin="round", strokeCap="round", aria=False)
         .encode(
             x,
@@ -160,13 +162,9 @@ def panel(name: str, path: Tensor, front: Tensor, background: str):
             ),
         )
     )
-    starts = (
-        alt.Chart(pd.DataFrame(path[0].tolist(), columns=["x", "y"]))
-        .mark_circle(size=55, color="black", opacity=1)
-        .encode(x, y)
-    )
+    starts = alt.Chart(points(path[0])).mark_circle(size=55, color="black", opacity=1).encode(x, y)
     ends = (
-        alt.Chart(pd.DataFrame(path[-1].tolist(), columns=["x", "y"]))
+        alt.Chart(points(path[-1]))
         .mark_point(shape=STAR, size=70, filled=True, color="white", stroke="black", opacity=1)
         .encode(x, y)
     )

@@ -11,7 +11,7 @@ from equipoise.solvers.active_set import SIGN, dot, factor, solve, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.min_norm import shortest
 from equipoise.solvers.nonnegative_qp import RIDGE, ROUNDS, scaled_qp, violations
-from equipoise.solvers.one_problem import Symmetric, spread
+from equipoise.solvers.one_problem import FEW, Symmetric, spread
 from equipoise.solvers.scaling import Rows, cosine_rows, cosines, vector
 
 ORIGIN = 5e-15
@@ -51,8 +51,10 @@ def cagrad_dual(gramian: Tensor, c: float) -> Solution:
         arXiv:2110.14048.
     """
     if gramian.ndim == 2:
-        answer, violated = _one(Symmetric(gramian), c)
-        return Solution(vector(answer).to(gramian), gramian.new_tensor(violated))
+        one = Symmetric(gramian)
+        found = _one(one, c) if len(gramian) <= FEW else _pivoted(one, c)
+        if found is not None:
+            return Solution(vector(found[0]).to(gramian), gramian.new_tensor(found[1]))
     exact = gramian.double()
     shape = exact.shape[:-1]
     x, residual = _many(exact.reshape(-1, *exact.shape[-2:]), c)
@@ -60,6 +62,12 @@ def cagrad_dual(gramian: Tensor, c: float) -> Solution:
 
 
 def _one(matrix: Symmetric, c: float) -> tuple[list[float], float]:
+    found = _pivoted(matrix, c)
+    return _bracket(matrix.rows, *cosine_rows(matrix.rows), c) if found is None else found
+
+
+def _pivoted(matrix: Symmetric, c: float) -> tuple[list[float], float] | None:
+    """The answer by block pivoting; None where that does not settle it."""
     gramian, norms = matrix.rows, matrix.norms()
     count = len(gramian)
     mean = [sum(row) / count for row in gramian]
@@ -94,7 +102,7 @@ def _one(matrix: Symmetric, c: float) -> tuple[list[float], float]:
                 break
             return x, residual
         used = sorted(set(used).symmetric_difference(wrong))
-    return _bracket(gramian, *cosine_rows(gramian), c)
+    return None
 
 
 def _unrelated(mean: list[float], norms: list[float], square: float) -> list[int]:

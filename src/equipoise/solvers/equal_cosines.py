@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
-from equipoise.solvers.active_set import factor, solve
 from equipoise.solvers.base import Solution
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single
+from equipoise.solvers.one_problem import Symmetric
+from equipoise.solvers.scaling import cosines, vector
 
 RANK = 10 * torch.finfo(torch.float64).eps
 PLAIN = 1e-6
@@ -30,10 +32,11 @@ def equal_cosines(gramian: Tensor) -> Solution:
     Returns:
         b of shape ``[..., K]`` and residual ``[...]``, of ``C b`` against the part of 1 in the range.
     """
-    if single(gramian):
-        quick = _independent(gramian.tolist())
+    if gramian.ndim == 2:
+        quick = _independent(Symmetric(gramian))
         if quick is not None:
-            return Solution(gramian.new_tensor(quick[0]), gramian.new_tensor(quick[2]))
+            units = [w * n for w, n in zip(quick[0], quick[1], strict=True)]
+            return Solution(vector(units).to(gramian), gramian.new_tensor(quick[2]))
     x, residual = _unit(cosines(gramian.double())[0])[0]
     return Solution(x.to(gramian.dtype), residual.to(gramian.dtype))
 
@@ -52,11 +55,10 @@ def equal_projections(gramian: Tensor) -> Solution:
     Returns:
         w of shape ``[..., K]`` and residual ``[...]``, that of :func:`equal_cosines`.
     """
-    if single(gramian):
-        quick = _independent(gramian.tolist())
+    if gramian.ndim == 2:
+        quick = _independent(Symmetric(gramian))
         if quick is not None:
-            weights_of = [b * a for b, a in zip(quick[0], quick[1], strict=True)]
-            return Solution(gramian.new_tensor(weights_of), gramian.new_tensor(quick[2]))
+            return Solution(vector(quick[0]).to(gramian), gramian.new_tensor(quick[2]))
     matrix, inverse = cosines(gramian.double())
     solution, values, vectors, kept = _unit(matrix)
     weights = solution.x * inverse
@@ -70,19 +72,19 @@ def equal_projections(gramian: Tensor) -> Solution:
     return Solution(weights.to(gramian.dtype), solution.residual.to(gramian.dtype))
 
 
-def _independent(gramian: Rows) -> tuple[list[float], list[float], float] | None:
-    """Answer, inverse norms and residual where the gradients are far from dependent; else None."""
-    rows, inverse = cosine_rows(gramian)
-    everyone = range(len(rows))
-    lower = None if 0.0 in inverse else factor(rows, everyone, PLAIN)
-    if lower is None:
+def _independent(matrix: Symmetric) -> tuple[list[float], list[float], float] | None:
+    """Weights, norms and a bound on the residual where gradients are far from dependent; else None."""
+    norms = matrix.norms()
+    everyone = list(range(len(norms)))
+    solved = matrix.solve(everyone, norms, rank=PLAIN) if min(norms) > 0 else None
+    if solved is None:
         return None
-    b = solve(lower, [1.0] * len(rows))
+    weights = solved[0]
     worst = 0.0
-    for row in rows:
-        terms = [c * value for c, value in zip(row, b, strict=True)]
-        worst = max(worst, abs(sum(terms) - 1) / (sum(map(abs, terms)) + 1))
-    return b, inverse, worst
+    gains = matrix.times(everyone, weights, [0.0] * len(norms))
+    for gain, w, n in zip(gains, weights, norms, strict=True):
+        worst = max(worst, abs(gain - n) / (abs(w) * n * n + n))
+    return (weights, norms, worst) if isfinite(sum(gains)) else None
 
 
 def _unit(matrix: Tensor) -> tuple[Solution, Tensor, Tensor, Tensor]:

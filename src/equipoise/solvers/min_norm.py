@@ -41,10 +41,9 @@ def min_norm(gramian: Tensor) -> Solution:
         Wolfe, *Finding the nearest point in a polytope*, Mathematical Programming 1976.
     """
     if gramian.ndim == 2:
-        weights, violated = (
-            shortest(gramian.tolist()) if len(gramian) <= FEW else _one(Symmetric(gramian))
-        )
-        return Solution(vector(weights).to(gramian), gramian.new_tensor(violated))
+        found = shortest(gramian.tolist()) if len(gramian) <= FEW else _one(Symmetric(gramian))
+        if found is not None:
+            return Solution(vector(found[0]).to(gramian), gramian.new_tensor(found[1]))
     exact = gramian.double()
     tasks = exact.shape[-1]
     matrix, inverse = cosines(exact)
@@ -81,17 +80,18 @@ def shortest(gramian: Rows) -> tuple[list[float], float]:
     return [w / total for w in weights], residual
 
 
-def _one(matrix: Symmetric) -> tuple[list[float], float]:
+def _one(matrix: Symmetric) -> tuple[list[float], float] | None:
     norms = matrix.norms()
     least = min(norms)
     if least == 0:
         zeros = norms.count(0.0)
         return [0.0 if n else 1 / zeros for n in norms], 0.0
-    x, residual = one_qp(
-        Symmetric(matrix.tensor + least * least), [-1.0] * len(norms), [1.0] * len(norms), norms
-    )
-    total = sum(x)
-    return [value / total for value in x], residual
+    lifted = Symmetric(matrix.tensor + least * least)
+    found = one_qp(lifted, [-1.0] * len(norms), [1.0] * len(norms), norms)
+    if found is None:
+        return None
+    total = sum(found[0])
+    return [value / total for value in found[0]], found[1]
 
 
 def _two(gramian: Rows) -> list[float]:

@@ -54,8 +54,9 @@ def nonnegative_qp(gramian: Tensor, linear: Tensor, size: Tensor | None = None) 
         one = Symmetric(gramian)
         right = linear.tolist()[0]
         sizes = list(map(abs, right)) if size is None else size.tolist()[0]
-        answer, violated = one_qp(one, right, sizes, one.norms())
-        return Solution(vector(answer).to(linear).unsqueeze(0), linear.new_tensor([violated]))
+        found = one_qp(one, right, sizes, one.norms())
+        if found is not None:
+            return Solution(vector(found[0]).to(linear).unsqueeze(0), linear.new_tensor([found[1]]))
     matrix, inverse = cosines(gramian.double())
     scaled = linear.double() * inverse.unsqueeze(-2)
     terms = scaled.abs() if size is None else size.double() * inverse.unsqueeze(-2)

@@ -14,10 +14,10 @@ from equipoise.solvers.scaling import Rows, vector
 UNBOUNDED = 1e3
 """Weights this many times what each task would have alone, held by the ridge only, have no limit."""
 
-FEW = 10
+FEW = 14
 """Up to this many tasks plain floats are quicker than calls of torch."""
 
-SWEEPS = 2
+SWEEPS = 3
 SWEPT = 20
 """Tasks up to which a sweep is quicker than the step it saves."""
 

@@ -12,11 +12,14 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from equipoise.solvers.active_set import SIGN, active_set, factor, solve, violation
+from equipoise.solvers.active_set import RANK, SIGN, active_set, factor, solve, violation
 from equipoise.solvers.scaling import cosine_rows, vector
 
 FEW = 12
 """Up to this many rows in use are quicker in plain floats."""
+
+SHORT = 150
+"""Up to this many terms a product is."""
 
 
 class Symmetric:
@@ -35,10 +38,16 @@ class Symmetric:
         """Roots of the diagonal; 0 where it is not positive."""
         return [sqrt(row[i]) if row[i] > 0 else 0.0 for i, row in enumerate(self.rows)]
 
-    def solve(self, used: list[int], *right: list[float]) -> list[list[float]] | None:
-        """Solves on the rows and columns ``used``; None if these are dependent."""
+    def solve(
+        self, used: list[int], *right: list[float], rank: float = RANK
+    ) -> list[list[float]] | None:
+        """Solves on the rows and columns ``used``; None if these are dependent.
+
+        Above ``FEW`` rows only a clear case is told from the factor, unless ``rank`` is more than
+        rounding: check the answer.
+        """
         if len(used) <= FEW:
-            lower = factor(self.rows, used)
+            lower = factor(self.rows, used, rank)
             return None if lower is None else [solve(lower, side) for side in right]
         part = self.tensor
         if len(used) < len(self.rows):
@@ -47,13 +56,15 @@ class Symmetric:
         factored, broken = torch.linalg.cholesky_ex(part)
         if broken.item():
             return None
+        if rank > RANK and bool((factored.diagonal().square() <= rank * part.diagonal()).any()):
+            return None
         sides = vector([value for side in right for value in side]).view(len(right), -1).mT
         solved: list[list[float]] = torch.cholesky_solve(sides, factored).mT.tolist()
         return solved
 
     def times(self, used: list[int], part: list[float], plus: list[float]) -> list[float]:
         """The matrix times a vector that is zero but on ``used``, plus another vector."""
-        if len(used) <= FEW:
+        if len(used) * len(plus) <= SHORT:
             for i, value in zip(used, part, strict=True):
                 plus = [y + value * m for y, m in zip(plus, self.rows[i], strict=True)]
             return plus
@@ -71,11 +82,12 @@ def spread(used: list[int], part: list[float], count: int) -> list[float]:
 
 def one_qp(
     matrix: Symmetric, linear: list[float], size: list[float], norms: list[float]
-) -> tuple[list[float], float]:
+) -> tuple[list[float], float] | None:
     r"""Minimises :math:`\frac12 x^\top M x + q^\top x` over :math:`x \ge 0`.
 
     Block pivoting on the matrix as it is: a Cholesky factor minds no scale, and what is rounding is
-    judged relative to the norms. Where that fails, an active set on the matrix with unit diagonal.
+    judged relative to the norms. Where that fails, an active set on the matrix with unit diagonal, which
+    is slow for many tasks.
 
     Args:
         matrix: M, K x K.
@@ -84,7 +96,7 @@ def one_qp(
         norms: roots of the diagonal of M, or of the part of it that is to count as unit.
 
     Returns:
-        x and its residual.
+        x and its residual; None where block pivoting failed for more than ``FEW`` tasks.
     """
     count = len(linear)
     if min(linear) >= 0:
@@ -117,7 +129,7 @@ def one_qp(
         chances = 3 if len(wrong) < best else chances - 1
         best = min(best, len(wrong))
         used = sorted(set(used).symmetric_difference(wrong))
-    return _with_care(matrix, linear, size, unit)
+    return None if count > FEW else _with_care(matrix, linear, size, unit)
 
 
 def _with_care(

@@ -246,7 +246,14 @@ class GramianMethod(Method):
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`Method.direction`."""
         rows = jacobian.double()
-        return combine(self.weights(rows @ rows.mT, losses.double()), jacobian)
+        gramian = rows @ rows.mT
+        squares = gramian.diagonal(dim1=-2, dim2=-1)
+        if not bool(squares.isfinite().all()):
+            bad = (~squares.isfinite()).reshape(-1, squares.shape[-1]).any(0).nonzero().flatten()
+            raise ValueError(
+                f"the gradients of tasks {bad.tolist()} are not finite (counted from 0)"
+            )
+        return combine(self.weights(gramian, losses.double()), jacobian)
 
 
 class JacobianMethod(Method):

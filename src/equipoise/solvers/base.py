@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import NamedTuple
 
 import torch
@@ -37,8 +38,15 @@ class Solution(NamedTuple):
         """The answer, if it is one.
 
         Raises:
-            SolverError: some residual is above ``tolerance`` or not finite.
+            SolverError: some residual is above ``tolerance`` or not finite, or the Gramian is not finite.
         """
+        if not isfinite(gramian.sum().item()) and not bool(gramian.isfinite().all()):
+            raise SolverError(
+                f"{problem}: the Gramian has entries that are not finite, so some task gradient is not "
+                "finite either",
+                gramian,
+                self.residual,
+            )
         if self.residual.numel() and self.residual.max().item() <= tolerance:
             return self.x
         failed = ~(self.residual <= tolerance)

@@ -322,3 +322,12 @@ def test_a_loss_that_is_a_parameter_is_found() -> None:
     p, q = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
     shared, own = reached([p, p * q, q * 2])
     assert {id(x) for x in shared} == {id(p), id(q)} and own == [[], [], []]
+
+
+def test_the_fast_path_frees_the_graph_of_known_weights_too() -> None:
+    trunk = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+    out = trunk(torch.randn(5, 4))
+    losses = {"a": out.square().mean(), "b": out.abs().mean()}
+    equipoise.Balancer("rgw").backward(losses)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(losses["a"], list(trunk.parameters()))

@@ -32,7 +32,7 @@ def learn_weights(method: BilevelMethod, inner: Closure, outer: Closure) -> None
         rows = ahead.jacobian(losses, reached)
         with ahead.restored(reached):
             step = method.weights(values).to(rows) @ rows
-            ahead.moved(reached, ahead.cut(step, reached), method.inner_rate)
+            ahead.moved(reached, parameters.split(step, reached), method.inner_rate)
             beyond = ahead.jacobian(outer(), reached)
     method.learn((rows.double() @ beyond.double().mT).cpu())
 
@@ -70,7 +70,5 @@ def descend(method: FORUM, inner: Closure, outer: Closure) -> tuple[Tensor, Tens
     mean, nu = method.mix((rows @ rows.mT).cpu(), (rows @ slope).cpu(), square.cpu())
     method.move(difference.cpu(), nu)
     direction = mean.to(rows) @ rows + nu.to(rows) * slope
-    gradients: list[Tensor | None] = [
-        piece.to(p.dtype) for piece, p in zip(ahead.cut(direction, reached), reached, strict=True)
-    ]
+    gradients: list[Tensor | None] = list(parameters.split(direction, reached))
     return parameters.deliver(total.detach(), reached, gradients), values

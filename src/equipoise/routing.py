@@ -221,11 +221,13 @@ class Routing:
         heads = self.weighing.heads(step)
         if self.heads == "weighted" and weights is not None:
             heads = weights.tolist()
-        value = self.weighing.plain(step) if weights is None else weighted(step, weights)
+        # The gradients are delivered, so the value needs no graph.
+        light = step.without_graph()
+        value = self.weighing.plain(light) if weights is None else weighted(light, weights)
         rest = by_parameters.heads(found.own, got.heads, [h * factor for h in heads])
         flat = flat if factor == 1.0 else flat * factor
         gradients: list[Tensor | None] = list(by_parameters.split(flat, found.shared))
-        return value.detach(), [*found.shared, *rest], [*gradients, *rest.values()]
+        return value, [*found.shared, *rest], [*gradients, *rest.values()]
 
     def _task_gradients(
         self,
@@ -263,12 +265,11 @@ class Routing:
         applied = self.weighing.weights(step)
         leaves = list(dict.fromkeys(leaf for own in found.own for leaf in own))
         shared, rest = by_parameters.weighted_gradients(
-            step.tensors,
+            step.stacked,
             applied * factor,
             applied.new_tensor(self.weighing.heads(step)) * factor,
             found.shared,
             leaves,
             keep_graph=keep_graph,
         )
-        value = weighted(step, applied).detach()
-        return value, [*found.shared, *leaves], [*shared, *rest]
+        return weighted(step.without_graph(), applied), [*found.shared, *leaves], [*shared, *rest]

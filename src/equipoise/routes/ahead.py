@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from equipoise.routes.graph import reached
+from equipoise.routes.parameters import task_gradients
 
 # A virtual step that overshoots this far has left the region where looking ahead means anything.
 _DIVERGED = 1e5
@@ -42,21 +43,9 @@ def moved(parameters: Sequence[Tensor], direction: Sequence[Tensor | None], rate
 
 def jacobian(losses: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
     """The gradient of every loss with respect to all parameters, ``Tensor[K, P]``."""
-    rows = []
-    for k, loss in enumerate(losses):
-        found = grad(loss, list(parameters), retain_graph=k + 1 < len(losses), allow_unused=True)
-        pieces = [
-            p.new_zeros(p.numel()) if g is None else g.reshape(-1)
-            for g, p in zip(found, parameters, strict=True)
-        ]
-        rows.append(torch.cat(pieces))
-    return torch.stack(rows)
-
-
-def cut(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """A flat vector in the shapes of the parameters."""
-    pieces = torch.split(flat, [p.numel() for p in parameters])
-    return [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
+    nothing: list[list[Tensor]] = [[] for _ in losses]
+    names = [str(k) for k in range(len(losses))]
+    return task_gradients(losses, parameters, nothing, names, keep_graph=False).jacobian
 
 
 def after_descent(

@@ -102,7 +102,7 @@ def task_gradients_from_features(
 
 
 def weighted_gradients(
-    losses: Sequence[Tensor],
+    stacked: Tensor,
     weights: Tensor,
     factors: Tensor,
     shared: Sequence[Tensor],
@@ -113,10 +113,20 @@ def weighted_gradients(
     """Shared gradients of the weighted sum, and the others' of the sum with ``factors``.
 
     For weights that are known before the backward pass: one pass through the shared parameters.
+
+    Args:
+        stacked: the losses ``Tensor[K]`` with their graph.
+        weights: of the shared parameters' gradients, ``Tensor[K]``.
+        factors: of the others', ``Tensor[K]``.
+        shared: the shared parameters.
+        own: the others.
+        keep_graph: whether the graph outlives the last pass.
     """
-    stacked = torch.stack(list(losses))
     combined = grad(
-        (weights.to(stacked) * stacked).sum(), list(shared), retain_graph=True, allow_unused=True
+        (weights.to(stacked) * stacked).sum(),
+        list(shared),
+        retain_graph=keep_graph or bool(own),
+        allow_unused=True,
     )
     if not own:
         return list(combined), []

@@ -1,6 +1,6 @@
 """Balances the losses of a multi-task network, and finds out, fairly, whether balancing helped."""
 
-from equipoise.balancer import Balancer
+from equipoise.balance import Balancer
 from equipoise.methods.catalogue import method, methods
 from equipoise.solvers import SolverError
 

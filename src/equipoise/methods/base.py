@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from equipoise.methods.state import Stateful
 
 Needs = Literal["losses", "gramian", "jacobian", "batches", "bilevel"]
 Heads = Literal["weighted", "unweighted"]
@@ -61,19 +62,17 @@ class Card:
     torchjd: str | None = None
 
 
-class Method(nn.Module):
+class Method(Stateful):
     """The maths of one published method, and the little state it has.
 
-    A method sees tensors only: no parameter names, devices, graphs or training loops. State lives in
-    buffers that are listed in ``state`` and created on first use by :meth:`recall`, so that a method
-    need not know the number of tasks when it is built. ``state`` names, for each buffer, the dimensions
-    that count tasks; :meth:`only` uses them to work on the tasks that are present in a step.
+    A method sees tensors only: no parameter names, devices, graphs or training loops. Its state is declared
+    in ``state`` and read through :meth:`recall`, see :class:`Stateful`; a method need not know the number
+    of tasks when it is built.
     """
 
     needs: ClassVar[Needs]
     routes: ClassVar[tuple[str, ...]]
     card: ClassVar[Card]
-    state: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     positive_losses: ClassVar[bool] = False
     learns: ClassVar[bool] = False
     # The call between steps without which the method never gets going, such as "end_epoch()".
@@ -82,12 +81,6 @@ class Method(nn.Module):
     symmetric: ClassVar[bool] = True
     # Whether tasks that agree are followed along their common gradient, not a rescaling of its entries.
     keeps_direction: ClassVar[bool] = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in self.state:
-            # Known as buffers from the start: a tensor assigned to any other name is not saved.
-            self.register_buffer(name, None)
 
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The combined gradient of given task gradients; the state advances.
@@ -117,89 +110,8 @@ class Method(nn.Module):
     def end_epoch(self) -> None:
         """Closes an epoch (DWA)."""
 
-    def recall(self, name: str, initial: Tensor) -> Tensor:
-        """The state buffer ``name``; where it has no value yet, ``initial`` (and it is created).
-
-        A task that was absent so far has NaN in its place, which is replaced by ``initial``.
-
-        Raises:
-            ValueError: the state was kept for another number of tasks.
-        """
-        kept: Tensor | None = getattr(self, name, None)
-        if kept is None:
-            self.register_buffer(name, initial.detach().clone())
-            return initial.detach().clone()
-        if kept.shape != initial.shape:
-            raise ValueError(
-                f"{self.card.id} keeps '{name}' of shape {tuple(kept.shape)} from earlier steps, but this "
-                f"step needs {tuple(initial.shape)}; use one method object per set of tasks"
-            )
-        if not self._unseen:
-            return kept
-        return torch.where(kept.isnan(), initial.detach(), kept)
-
-    @contextmanager
-    def only(self, present: Tensor, tasks: int) -> Iterator[None]:
-        """Lets the method see only some tasks; the state of the others stays as it is.
-
-        Args:
-            present: indices of the tasks present, ``Tensor[k]`` of integers.
-            tasks: number of tasks K.
-        """
-        whole: dict[str, Tensor] = {}
-        for name, dims in self.state.items():
-            kept: Tensor | None = getattr(self, name, None)
-            if kept is None or not dims:
-                continue
-            whole[name] = kept
-            for dim in dims:
-                kept = kept.index_select(dim, present.to(kept.device))
-            setattr(self, name, kept)
-        self._present = present
-        try:
-            yield
-        finally:
-            self._present = None
-            for name, dims in self.state.items():
-                part: Tensor | None = getattr(self, name, None)
-                if part is None or not dims:
-                    continue
-                full = whole.get(name)
-                if full is None:
-                    shape = list(part.shape)
-                    for dim in dims:
-                        shape[dim] = tasks
-                    full = part.new_full(shape, torch.nan)
-                    self._unseen = True
-                setattr(self, name, _put(full.clone(), part, dims, present.to(part.device)))
-
-    _present: Tensor | None = None
-    # Whether some state may have NaN in the place of a task not seen yet; looking costs time every step.
-    _unseen: bool = False
-
-    def of_present(self, parameter: Tensor) -> Tensor:
-        """The entries of a learnable ``Tensor[K]`` that belong to the tasks of this step."""
-        return parameter if self._present is None else parameter[self._present]
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in self.state:
-            if prefix + name in state_dict:
-                self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
-                self._unseen = self._unseen or bool(state_dict[prefix + name].isnan().any())
-            else:
-                self.register_buffer(name, None)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _put(full: Tensor, part: Tensor, dims: tuple[int, ...], index: Tensor) -> Tensor:
-    """Writes ``part`` into ``full`` at ``index`` along every one of ``dims``."""
-    where: list[Any] = [slice(None)] * full.ndim
-    for position, dim in enumerate(dims):
-        shape = [1] * len(dims)
-        shape[position] = -1
-        where[dim] = index.view(shape)
-    full[tuple(where)] = part
-    return full
+    def _called(self) -> str:
+        return self.card.id
 
 
 class LossMethod(Method):
@@ -364,18 +276,17 @@ class Random(Method):
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        super().__init__()
         self.generator = torch.Generator().manual_seed(
             torch.initial_seed() if seed is None else seed
         )
+        super().__init__()
 
-    def get_extra_state(self) -> Tensor:
-        """The generator's state, for ``state_dict``."""
-        return self.generator.get_state()
+    def _written(self) -> dict[str, Tensor]:
+        return {**super()._written(), "generator_state": self.generator.get_state()}
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restores the generator."""
-        self.generator.set_state(state.cpu())
+    def _read_back(self, written: Mapping[str, Tensor]) -> None:
+        super()._read_back(written)
+        self.generator.set_state(written["generator_state"].cpu())
 
 
 def combine(weights: Tensor, jacobian: Tensor) -> Tensor:

@@ -27,16 +27,17 @@ class EarlyEpoch(LossMethod):
     """
 
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"total": (-1,), "count": (-1,)}
+    numbers = ("epoch", "step")
     total: Tensor
     count: Tensor
+    epoch: int
+    step: int
 
     def __init__(self, epoch: int, period: int | None) -> None:
         super().__init__()
         self.early = int(not_negative("epoch", epoch))
         self.period = None if period is None else int(positive("period", period))
         self.awaits = "end_epoch()" if period is None else ""
-        self.epoch = 0
-        self.step = 0
 
     def early_mean(self, losses: Tensor) -> Tensor | None:
         """The mean losses ``Tensor[..., K]`` of the early epoch; None until it is over.
@@ -61,12 +62,3 @@ class EarlyEpoch(LossMethod):
         """See :meth:`Method.end_epoch`."""
         self.epoch += 1
         self.step = 0
-
-    def get_extra_state(self) -> Tensor:
-        """The numbers of the epoch and of its step, for ``state_dict``."""
-        # No buffers: those move to the device of the model, where reading them would wait for it.
-        return torch.tensor([self.epoch, self.step])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restores the numbers of the epoch and of its step."""
-        self.epoch, self.step = state.tolist()

@@ -1,11 +1,10 @@
-"""Which tasks are in a step: names, order, absence, and the mistakes people make with losses."""
+"""Losses by name: which tasks a call has, in which order, and the mistakes people make with losses."""
 
 from __future__ import annotations
 
 import difflib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -14,54 +13,11 @@ from torch import Tensor
 Losses: TypeAlias = "Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor"
 
 
-@dataclass
-class Step:
-    """The losses of one call, in the order of the balancer's tasks.
-
-    Attributes:
-        names: tasks present.
-        tensors: their losses, scalars that carry the graph.
-        stacked: the same as ``Tensor[k]``.
-        index: positions of the present tasks among all tasks; None when every task is present.
-        number: of the step, from 0.
-        values: ``stacked``, detached: what the method sees.
-        raw: the losses as they were given, detached.
-    """
-
-    names: tuple[str, ...]
-    tensors: list[Tensor]
-    stacked: Tensor
-    index: Tensor | None
-    number: int
-
-    def __post_init__(self) -> None:
-        self.values = self.stacked.detach()
-        self.raw = self.values
-
-    def keep(self, mask: list[bool], tasks: tuple[str, ...]) -> Step:
-        """The same step with the tasks only where ``mask`` is true."""
-        pairs = [(n, t) for n, t, m in zip(self.names, self.tensors, mask, strict=True) if m]
-        return step_of(dict(pairs), tasks, self.number)
-
-    def without_graph(self) -> Step:
-        """The same step, holding nothing that would keep a graph alive."""
-        step = Step(self.names, [], self.values, self.index, self.number)
-        step.raw = self.raw
-        return step
-
-    def logarithmic(self) -> Step:
-        """The step of the losses' logarithms; ``raw`` stays what the losses were."""
-        tensors = [t.log() for t in self.tensors]
-        step = Step(self.names, tensors, torch.stack(tensors), self.index, self.number)
-        step.raw = self.raw
-        return step
-
-
 def named(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor]:
     """The losses that are present, by name, in the order of ``tasks``.
 
     Raises:
-        ValueError: an unknown task, a wrong number of losses, or no loss at all.
+        ValueError: an unknown task, a wrong number of losses, or a loss that is no scalar.
         TypeError: a loss that is no tensor.
     """
     if isinstance(losses, Mapping):
@@ -70,7 +26,7 @@ def named(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor]:
         entries = list(losses)
         if tasks is not None and len(entries) != len(tasks):
             raise ValueError(
-                f"{len(entries)} losses were given for the {len(tasks)} tasks {_list(tasks)}; put None "
+                f"{len(entries)} losses were given for the {len(tasks)} tasks {listed(tasks)}; put None "
                 "in the place of a task that is absent, or pass a mapping from task to loss"
             )
         given = dict(zip(tasks or map(str, range(len(entries))), entries, strict=True))
@@ -83,7 +39,7 @@ def named(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor]:
                 near = difflib.get_close_matches(str(name), tasks, n=1)
                 hint = f" (did you mean '{near[0]}'?)" if near else ""
                 raise ValueError(
-                    f"loss '{name}' belongs to no task{hint}: the tasks are {_list(tasks)}; name every task "
+                    f"loss '{name}' belongs to no task{hint}: the tasks are {listed(tasks)}; name every task "
                     "up front, as in Balancer(..., tasks=[...]), if some come only later"
                 )
     return {name: checked(name, given[name]) for name in known}
@@ -94,12 +50,16 @@ def checked(name: str, loss: Tensor | None) -> Tensor:
 
     Raises:
         TypeError: it is no tensor.
-        ValueError: it has more than one entry.
+        ValueError: it has more than one entry, or is complex.
     """
     if not isinstance(loss, Tensor):
         raise TypeError(
             f"loss '{name}' is a {type(loss).__name__}, not a tensor: it lost its graph through .item() or "
             "float(); pass the loss tensor itself (or None when the task is absent)"
+        )
+    if not loss.is_floating_point():
+        raise ValueError(
+            f"loss '{name}' is of {loss.dtype}; a loss is a real number, for example its .abs() or .real"
         )
     if loss.ndim == 0:
         return loss
@@ -109,19 +69,6 @@ def checked(name: str, loss: Tensor | None) -> Tensor:
             ".mean()"
         )
     return loss.reshape(())
-
-
-def step_of(losses: dict[str, Tensor], tasks: tuple[str, ...], number: int = 0) -> Step:
-    """Stacks the losses, which are in the order of ``tasks``."""
-    tensors = list(losses.values())
-    names = tuple(losses)
-    device = tensors[0].device
-    if any(t.device != device for t in tensors):
-        tensors = [t.to(device) for t in tensors]
-    index = None
-    if len(names) < len(tasks):
-        index = torch.tensor([tasks.index(name) for name in names])
-    return Step(names, tensors, torch.stack(tensors), index, number)
 
 
 def require_graph(losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -145,7 +92,7 @@ def require_graph(losses: dict[str, Tensor]) -> dict[str, Tensor]:
             warnings.warn(
                 f"loss '{name}' is a constant 0 without a graph; it is taken as absent in this step. "
                 "Leave the task out, or pass None, to say so",
-                stacklevel=4,
+                stacklevel=2,
             )
         else:
             raise ValueError(
@@ -155,5 +102,6 @@ def require_graph(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     return present
 
 
-def _list(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The names in quotes."""
     return ", ".join(f"'{name}'" for name in names)

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.admission import Admission, NonFinite, Transform, processes
-from equipoise.bilevel import descend, learn_weights
-from equipoise.learning import Learning
-from equipoise.methods.base import (
-    BilevelMethod,
-    GramianMethod,
-    Heads,
-    JacobianMethod,
-    Method,
-)
-from equipoise.methods.catalogue import find
-from equipoise.methods.catalogue import method as build
+from equipoise.balance.bilevel import descend, learn_weights
+from equipoise.balance.compose import Blocks, HeadRule, Options, Route
+from equipoise.balance.mistakes import PATIENCE, agreed, as_method, reminded
+from equipoise.balance.naming import Losses
+from equipoise.balance.pipeline import Pipeline
+from equipoise.balance.reading import Checks, NonFinite, Reader, Transform
+from equipoise.balance.report import explanation
+from equipoise.balance.rule import Rule
+from equipoise.balance.together import Weight
+from equipoise.balance.wrappers import OnFailure, Prior, WeightSum
+from equipoise.gradients.features import Features, Share, Views
+from equipoise.gradients.lookahead import untouched
+from equipoise.gradients.perturbed import Uphill
+from equipoise.gradients.ranks import Ranks, Sync, ranks
+from equipoise.gradients.shared import SharedParameters
+from equipoise.gradients.step import Step
+from equipoise.methods.base import BilevelMethod, Card, CrossBatchMethod, Method
 from equipoise.methods.forum import FORUM
-from equipoise.monitor import explanation, untouched
-from equipoise.routes.features import Features, Share, Views
-from equipoise.routes.shared import SharedParameters
-from equipoise.routes.tasks import Losses, named, step_of
-from equipoise.routing import Route, Routing
-from equipoise.smoothing import Smoothing
-from equipoise.weighing import Blocks, OnFailure, Prior, Weighing, WeightSum
-
-HeadRule = Literal["paper", "weighted", "unweighted"]
 
 
 class Balancer(nn.Module):
@@ -41,7 +36,7 @@ class Balancer(nn.Module):
     clipping, accumulation, loss scaling, schedulers and trainers go on as before.
 
     Args:
-        method: id of a method, as ``equipoise.methods()`` lists them, or a method object.
+        method: id of a method, as ``equipoise.methods()`` lists them, a method object, or a rule around one.
         tasks: names of the tasks, or their number. None takes them from the first call; needed up front
             when tasks come only later, for ``share`` and for weights that an optimiser learns.
         prior: preference for single tasks; the method's weight of a task is multiplied by it (default 1).
@@ -67,6 +62,11 @@ class Balancer(nn.Module):
         gradient_ema: share of the last task gradients in the new ones; only with the parameters route.
         blocks: whether a Gramian method has one set of weights for the whole model (``"model"``) or one
             for every parameter tensor (``"parameter"``).
+        sync: what processes that train together share. ``"exact"``: as much as makes them equal to one process
+            with the whole batch. ``"gramian"``: inner products of task gradients only, so that the parameters
+            route sends K x K numbers instead of K gradients. ``"local"``: nothing; each weighs by its own batch.
+        checks: whether losses are looked at before they are used, or a step later (``"deferred"``), which
+            spares the wait for a device.
         seed: of the random draws; None follows ``torch.manual_seed``.
         options: the method's own options.
 
@@ -76,7 +76,7 @@ class Balancer(nn.Module):
 
     def __init__(
         self,
-        method: str | Method = "ew",
+        method: str | Method | Rule = "ew",
         tasks: Sequence[str] | int | None = None,
         *,
         prior: Prior | None = None,
@@ -93,11 +93,12 @@ class Balancer(nn.Module):
         weight_floor: float | None = None,
         weight_cap: float | None = None,
         gradient_ema: float = 0.0,
-        blocks: Literal["paper", "model", "parameter"] = "paper",
+        blocks: Blocks = "paper",
+        sync: Sync = "exact",
+        checks: Checks = "now",
         seed: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__()
         for name, value, kind in (
             ("route", route, Route),
             ("heads", heads, HeadRule),
@@ -105,63 +106,54 @@ class Balancer(nn.Module):
             ("nonfinite", nonfinite, NonFinite),
             ("on_failure", on_failure, OnFailure),
             ("transform", transform, Transform),
-            ("blocks", blocks, Literal["paper", "model", "parameter"]),
+            ("blocks", blocks, Blocks),
+            ("sync", sync, Sync),
+            ("checks", checks, Checks),
         ):
             if value not in get_args(kind):
-                raise ValueError(
-                    f"{name}={value!r} is none of {', '.join(map(repr, get_args(kind)))}"
-                )
+                known = ", ".join(map(repr, get_args(kind)))
+                raise ValueError(f"{name}={value!r} is none of {known}")
         if update_every < 1:
             raise ValueError(
                 f"update_every={update_every}: new weights are taken every 1 or more steps"
             )
-        self.method = _method(method, options, seed)
-        self.card = self.method.card
-        self.route: Route = route
-        self.weight_sum: WeightSum = weight_sum
-        self.update_every = update_every
-        self.heads: Heads = self.card.heads if heads == "paper" else heads
-        if isinstance(self.method, JacobianMethod):
-            for name, given in (
-                ("heads='weighted'", heads == "weighted"),
-                ("update_every", update_every > 1),
-            ):
-                if given:
-                    raise ValueError(
-                        f"'{self.card.id}' has no loss weights, which {name} would need"
-                    )
-        self.prior = dict(prior or {})
-        self.tasks: tuple[str, ...] | None = None
-        self._numbered = isinstance(tasks, int)
+        if checks == "deferred" and nonfinite != "raise":
+            raise ValueError(
+                f"nonfinite={nonfinite!r} has to know whether a loss is finite before it is used, which "
+                "checks='deferred' does not; use checks='now'"
+            )
+        super().__init__()
+        self._options = Options(
+            dict(prior or {}),
+            route,
+            heads,
+            weight_sum,
+            update_every,
+            on_failure,
+            weight_ema,
+            weight_floor,
+            weight_cap,
+            gradient_ema,
+            blocks,
+            sync,
+        )
+        made = as_method(method, options, seed)
+        self.pipeline = Pipeline(made, self._options, SharedParameters(shared), self_optimized)
+        self.reader = Reader(
+            self.method, nonfinite, transform, checks, stacked=self.pipeline.scales_losses
+        )
         self._share: Share | None = None
-        self._learning = Learning(self.method, self_optimized)
-        smoothing = Smoothing(weight_ema, gradient_ema, weight_floor, weight_cap)
-        smoothing.check(self.method)
-        chosen: Blocks = getattr(self.method, "blocks", "model") if blocks == "paper" else blocks
-        if chosen == "parameter":
-            self._refuse_blocks(weight_ema > 0 or update_every > 1)
-        self._weighing = Weighing(
-            self.method, self.prior, weight_sum, update_every, on_failure, smoothing, chosen
-        )
-        self._record = self._weighing.record
-        self._routing = Routing(
-            self.method, route, self.heads, SharedParameters(shared), self._weighing, self._learning
-        )
-        self._admission = Admission(
-            self.method,
-            nonfinite,
-            transform,
-            self._routing.scales_losses,
-            self._weighing,
-            self._learning,
-            self._name,
-        )
+        self._numbered = isinstance(tasks, int)
+        # Steps left for the call that the method waits for; negative when it need not come.
+        self._patience = PATIENCE if self.method.awaits else -1
+        # Whether the first rank's state has yet to be taken.
+        self._fresh = True
         if tasks is not None:
             self._name(tuple(map(str, range(tasks))) if isinstance(tasks, int) else tuple(tasks))
 
     # --- the calls of a training loop -------------------------------------------------------------
 
-    def forward(self, losses: Losses, *more: Losses) -> Tensor:
+    def forward(self, losses: Losses, *more: Losses, weight: Weight = None) -> Tensor:
         """The balanced loss: a scalar whose ``backward()`` leaves the method's gradient everywhere.
 
         In ``eval()`` it is the sum of the losses, weighted by the prior, and no state changes.
@@ -171,6 +163,8 @@ class Balancer(nn.Module):
                 where a task is absent. A stacked ``Tensor[K]`` only for methods that look at losses.
             more: the losses of further independent batches, for methods that need them (MoDo, SDMGrad);
                 the last batch makes the step.
+            weight: where several processes have batches of different size, how many examples this one has; a
+                mapping says it task by task.
 
         Raises:
             ValueError: a loss without a graph, an unknown task, a loss that is not finite or (for methods
@@ -178,46 +172,46 @@ class Balancer(nn.Module):
             SolverError: a solver failed and ``on_failure`` is ``"raise"``.
         """
         share, self._share = self._share, None
-        steps = self._admission.enter((losses, *more), self.training)
+        if not self.training:
+            return self._plain(losses)
+        together = ranks(self._options.sync)
+        steps = self._enter((losses, *more), together, weight)
         if steps is None:
             return torch.zeros((), requires_grad=True)
-        if not self.training:
-            return self._weighing.plain(steps[-1])
-        total = self._routing.scalar(steps, share)
-        self._weighing.step += 1
-        return total
+        return self.pipeline.balanced(steps, share, together, keep_graph=True)
 
     def backward(
-        self, losses: Losses, *more: Losses, scaler: torch.amp.GradScaler | None = None
+        self,
+        losses: Losses,
+        *more: Losses,
+        weight: Weight = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> Tensor:
         """Balances and writes ``.grad`` at once: the same gradients, the graph freed at the last task.
 
         Args:
             losses: as in :meth:`forward`.
             more: as in :meth:`forward`.
+            weight: as in :meth:`forward`.
             scaler: the ``GradScaler`` of mixed precision training, if there is one.
 
         Returns:
             The value of the balanced loss, detached.
 
         Raises:
-            RuntimeError: several processes train together, whose gradients would not be averaged.
+            RuntimeError: in evaluation mode.
         """
-        if processes() > 1:
-            raise RuntimeError(
-                "balancer.backward() writes .grad itself, which no other process would see; use "
-                "balancer(losses).backward()"
-            )
         if not self.training:
             raise RuntimeError("balancer.backward() trains; call balancer.train() first")
         share, self._share = self._share, None
-        steps = self._admission.enter((losses, *more), training=True)
+        together = ranks(self._options.sync)
+        steps = self._enter((losses, *more), together, weight)
         if steps is None:
             return torch.zeros(())
-        factor = 1.0 if scaler is None else float(scaler.scale(torch.ones(())))
-        total = self._routing.backward(steps, share, factor)
-        self._weighing.step += 1
-        return total
+        factor = None if scaler is None else float(scaler.scale(torch.ones(())))
+        total = self.pipeline.balanced(steps, share, together, keep_graph=False, factor=factor)
+        torch.autograd.backward(total)
+        return self.pipeline.value(steps[-1])
 
     def share(self, features: Features) -> Any:
         """One view of the shared features per task, through which their gradients are balanced.
@@ -236,7 +230,9 @@ class Balancer(nn.Module):
             raise ValueError(
                 "share() needs the tasks up front: Balancer(..., tasks=['segmentation', 'depth'])"
             )
-        if self.training and torch.is_grad_enabled() and not self._routing.scales_losses:
+        if self.training and torch.is_grad_enabled() and not self.pipeline.scales_losses:
+            if self._share is not None:
+                self._share.plan.abandon()
             self._share = Share(features, self.tasks)
             views = self._share.handed_out()
         else:
@@ -252,13 +248,10 @@ class Balancer(nn.Module):
         """
         if not self.training or type(self.method).after_step is Method.after_step:
             return
-        self._admission.patience = -1
+        self._patience = -1
         with untouched(), torch.no_grad():
-            present = named(closure(), self.tasks)
-        step = step_of(present, self.tasks or tuple(present))
-        step = self._admission.transformed(step)
-        with self._weighing.only(step):
-            self.method.after_step(step.values)
+            (step,) = self._again(closure, ranks(self._options.sync))
+        self.pipeline.after_step(step)
 
     def bilevel(self, inner: Callable[[], Losses], outer: Callable[[], Losses]) -> Tensor:
         """The balanced loss of a method that learns its weights on outer losses (MOML, FORUM).
@@ -273,29 +266,22 @@ class Balancer(nn.Module):
         Raises:
             TypeError: the method has no outer losses.
         """
-        if not isinstance(self.method, BilevelMethod):
+        method = self.method
+        if not isinstance(method, BilevelMethod):
             raise TypeError(
                 f"'{self.card.id}' learns nothing on outer losses; call balancer(losses)"
             )
         if not self.training:
+            return self._plain(inner())
+        self._patience = -1
+        together = ranks(self._options.sync)
+        first, second = (self._all_of(closure, together) for closure in (inner, outer))
+        if not isinstance(method, FORUM):
+            learn_weights(method, first, second, together)
             return self.forward(inner())
-
-        def all_of(closure: Callable[[], Losses]) -> list[Tensor]:
-            step = self._admission.read(closure(), training=True)
-            if step.index is not None:
-                raise ValueError(f"'{self.card.id}' needs the losses of all tasks in every step")
-            return step.tensors
-
-        if isinstance(self.method, FORUM):
-            total, values = descend(self.method, lambda: all_of(inner), lambda: all_of(outer))
-            step = step_of(
-                dict(zip(self.tasks or (), values.unbind(), strict=True)), self.tasks or ()
-            )
-            self._record.step(step, self.method.weights(values), None)
-            self._weighing.step += 1
-            return total
-        learn_weights(self.method, lambda: all_of(inner), lambda: all_of(outer))
-        return self.forward(inner())
+        total, step, weights, parameters = descend(method, first, second, together)
+        self.pipeline.note(step, weights, "parameters", parameters)
+        return total
 
     def sharpness_aware(
         self,
@@ -317,58 +303,75 @@ class Balancer(nn.Module):
             eps: step of that estimate.
 
         Raises:
-            ValueError: a task is absent, or a number is out of its range.
+            TypeError: the method needs several batches.
+            ValueError: the closure gives other tasks the next time, or a number is out of its range.
         """
         if not self.training:
-            return self.forward(closure())
+            return self._plain(closure())
         if rho <= 0 or eps <= 0 or not 0 <= local <= 1:
             raise ValueError(
                 f"rho={rho} and eps={eps} must be positive and local={local} in [0, 1]"
             )
-        steps = self._admission.enter([closure()], training=True)
+        if isinstance(self.method, CrossBatchMethod | FORUM):
+            raise TypeError(f"sharpness_aware() works on one batch, which '{self.card.id}' does not")
+        together = ranks(self._options.sync)
+        steps = self._enter([closure()], together, None)
         if steps is None:
             return torch.zeros((), requires_grad=True)
         (step,) = steps
 
-        def again() -> list[Tensor]:
-            present = named(closure(), self.tasks)
-            if tuple(present) != step.names:
+        def again() -> Sequence[Tensor | None]:
+            then = self._again(closure, together)
+            if then.names != step.names:
                 raise ValueError("the closure must give the losses of the same tasks every time")
-            return self._admission.transformed(step_of(present, self.tasks or ())).tensors
+            return then.losses
 
-        total = self._routing.uphill(step, again, rho, local, eps)
-        self._weighing.step += 1
-        return total
+        return self.pipeline.uphill(step, again, together, Uphill(rho, local, eps))
 
     def end_epoch(self) -> None:
         """For methods that work with epoch means (DWA); else does nothing."""
-        self._admission.patience = -1
+        self._patience = -1
         self.method.end_epoch()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Keeps the last weights while it lasts, for closures that are called repeatedly (LBFGS)."""
-        if self._weighing.last is None:
-            raise RuntimeError(
-                "frozen() keeps the last weights, and there are none before the first step"
-            )
-        self._weighing.frozen, before = True, self._weighing.frozen
-        try:
+        """Keeps the last weights while it lasts, for closures that are called repeatedly (LBFGS).
+
+        The heads then get the weighted loss too, whatever ``heads`` says: value and gradient have to be those of
+        one function.
+
+        Raises:
+            RuntimeError: there are no weights to keep.
+        """
+        with self.pipeline.keeping():
             yield
-        finally:
-            self._weighing.frozen = before
 
     # --- what it shows ----------------------------------------------------------------------------
 
     @property
+    def method(self) -> Method:
+        """The published method inside."""
+        return self.pipeline.rule.method
+
+    @property
+    def card(self) -> Card:
+        """The facts about the method."""
+        return self.method.card
+
+    @property
+    def tasks(self) -> tuple[str, ...] | None:
+        """The names of the tasks; None before they are known."""
+        return self.reader.tasks
+
+    @property
     def weights(self) -> dict[str, float]:
         """The weights applied last, by task; empty before, and for methods that have no weights."""
-        return self._record.weights()
+        return self.pipeline.shown.weights_by_task()
 
     @property
     def raw_total(self) -> Tensor:
         """The unweighted sum of the last losses, detached: what schedulers and early stopping should see."""
-        return self._record.raw_total()
+        return self.pipeline.shown.raw_total()
 
     def metrics(self, prefix: str = "balance/") -> dict[str, float]:
         """Weights applied, raw losses and, for gradient methods, norms and cosines, of the last step.
@@ -376,7 +379,8 @@ class Balancer(nn.Module):
         Args:
             prefix: put before every name.
         """
-        return self._record.metrics(prefix)
+        found = self.pipeline.metrics() | self.reader.metrics()
+        return {prefix + name: value for name, value in found.items()}
 
     def param_groups(self, **options: Any) -> list[dict[str, Any]]:
         """Parameter groups for your optimiser: learnable weights, without weight decay; else empty.
@@ -384,74 +388,88 @@ class Balancer(nn.Module):
         Args:
             options: of the optimiser, such as ``lr``.
         """
-        return self._learning.param_groups(self.tasks, options)
+        return self.pipeline.learning.param_groups(self.tasks, options)
 
     def explain(self) -> str:
         """What is in force: method, tasks, shared parameters, route, cost, what the heads get."""
-        return explanation(self)
-
-    # --- saving -----------------------------------------------------------------------------------
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """What ``state_dict`` holds besides the method's own state."""
-        return {
-            "tasks": self.tasks,
-            "step": self._weighing.step,
-            "last": self._weighing.last,
-            "learning": self._learning.state(),
-            "record": self._record.state(),
-            "smoothing": self._weighing.smoothing.state(),
-        }
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restores it."""
-        if state["tasks"] is not None:
-            if self.tasks is None:
-                self._name(tuple(state["tasks"]))
-            elif self.tasks != tuple(state["tasks"]):
-                raise ValueError(
-                    f"the saved balancer has the tasks {state['tasks']}, this one {self.tasks}"
-                )
-        self._weighing.step = state["step"]
-        self._weighing.last = state["last"]
-        self._learning.restore(state["learning"])
-        self._record.restore(state["record"])
-        self._weighing.smoothing.restore(state["smoothing"])
+        pipeline = self.pipeline
+        learned_by = pipeline.learning.by
+        return explanation(
+            self.method, self.tasks, pipeline.heads, pipeline.shown, self._options, learned_by
+        )
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _refuse_blocks(self, keeps_weights: bool) -> None:
-        if not isinstance(self.method, GramianMethod) or not self.method.reads_gramian:
-            raise ValueError(
-                f"'{self.card.id}' does not look at inner products of task gradients, so there is nothing to "
-                "do block by block"
-            )
-        if self.heads == "weighted" or keeps_weights:
-            raise ValueError(
-                "with blocks='parameter' every tensor has weights of its own, so the heads cannot be "
-                "weighted, and weight_ema and update_every do not apply"
-            )
-
     def _name(self, tasks: tuple[str, ...]) -> None:
-        if not tasks or len(set(tasks)) < len(tasks):
-            raise ValueError(f"tasks must be different names, at least one; got {list(tasks)}")
-        for name in self.prior:
+        self.reader.name(tasks)
+        for name in self._options.prior:
             if name not in tasks:
                 raise ValueError(
                     f"prior names '{name}', which is no task; the tasks are {', '.join(tasks)}"
                 )
-        self.tasks = self._admission.tasks = tasks
-        self._weighing.tasks = len(tasks)
-        self.method.begin(len(tasks))
+        self.pipeline.allocate(len(tasks))
 
+    def _plain(self, losses: Losses) -> Tensor:
+        if self.tasks is None:
+            self._name(self.reader.names(losses))
+        return self.pipeline.plain(self.reader.plain(losses))
 
-def _method(method: str | Method, options: dict[str, Any], seed: int | None) -> Method:
-    if isinstance(method, Method):
-        if options or seed is not None:
-            given = ", ".join([*options, *(["seed"] if seed is not None else [])])
-            raise ValueError(f"{given}: give the options to the method object itself")
-        return method
-    # A seed is always accepted: methods that draw nothing have no use for it.
-    if seed is not None and "seed" in inspect.signature(find(method)).parameters:
-        options["seed"] = seed
-    return build(method, **options)
+    def _enter(
+        self, batches: Sequence[Losses], together: Ranks | None, weight: Weight
+    ) -> list[Step] | None:
+        """The admitted steps of all batches; None where the step is to be skipped."""
+        if self.tasks is None:
+            self._name(agreed(self.reader.names(batches[0]), together))
+        number = self.pipeline.number
+        steps = self.reader.enter(batches, number, together, weight, fresh=self._fresh)
+        if steps is None:
+            return None
+        if together is not None and any(step.fresh for step in steps):
+            self._take_first(together)
+            steps = [step._replace(number=self.pipeline.number) for step in steps]
+        if not torch.compiler.is_compiling():
+            self.pipeline.learning.watch(steps[-1].present[0])
+            if self._patience >= 0:
+                self._patience = reminded(self._patience, self.method)
+        return steps
+
+    def _take_first(self, together: Ranks) -> None:
+        """Takes the first rank's state, so that what is drawn and learned is the same everywhere."""
+        state = together.first(self.state_dict() if together.rank == 0 else None)
+        if together.rank != 0:
+            self.load_state_dict(state)
+        self._fresh = False
+
+    def _again(self, closure: Callable[[], Losses], together: Ranks | None) -> Step:
+        """Losses that are looked at beside a step."""
+        return self.reader.beside(closure(), self.pipeline.number, together)
+
+    def _all_of(self, closure: Callable[[], Losses], together: Ranks | None) -> Callable[[], Step]:
+        def read() -> Step:
+            if self.tasks is None:
+                self._name(agreed(self.reader.names(losses := closure()), together))
+            else:
+                losses = closure()
+            step = self.reader.beside(losses, self.pipeline.number, together)
+            if step.positions is not None or step.uneven:
+                raise ValueError(f"'{self.card.id}' needs the losses of all tasks in every step")
+            return step
+
+        return read
+
+    # --- copying and saving -----------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Features wait for the losses of one network, and a graph cannot be copied.
+        return {**self.__dict__, "_share": None}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        saved = state_dict.get(prefix + "reader.task_names")
+        if saved is not None:
+            tasks = tuple(bytes(saved.tolist()).decode().split("\0"))
+            if self.tasks is None:
+                self._name(tasks)
+            elif self.tasks != tasks:
+                raise ValueError(f"the saved balancer has the tasks {tasks}, this one {self.tasks}")
+        self._fresh = True
+        super()._load_from_state_dict(state_dict, prefix, *args)

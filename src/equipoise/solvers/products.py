@@ -1,4 +1,4 @@
-"""The Gramian of task gradients."""
+"""Products with task gradients, at the precision that weights need."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-# Columns turned to float64 at once: large enough to keep the product busy, small enough for the cache.
 _CHUNK = 1 << 16
 
 
 def gramian(parts: Iterable[Tensor]) -> Tensor:
-    """Inner products ``Tensor[K, K]`` of the rows of ``[part_1, part_2, ...]``, in float64 on the CPU.
-
-    Products of half or single precision entries are exact in float64, so that nearly parallel gradients
-    keep their difference.
-
-    Args:
-        parts: blocks ``Tensor[K, P_m]`` of the task gradients.
-    """
+    """Inner products."""
     total: Tensor | None = None
     for part in parts:
         for block in torch.split(part, _CHUNK, dim=-1):
@@ -28,3 +20,8 @@ def gramian(parts: Iterable[Tensor]) -> Tensor:
     if total is None:
         raise ValueError("there are no task gradients to take inner products of")
     return total.cpu()
+
+
+def combine(weights: Tensor, rows: Tensor, gramian: Tensor | None = None) -> Tensor:
+    """The weighted sum."""
+    return (weights.to(rows).unsqueeze(-2) @ rows).squeeze(-2)

@@ -7,10 +7,11 @@ import weakref
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from equipoise.methods.base import LossMethod, Method
+from equipoise.balance.rule import Learned
+from equipoise.methods.base import Method
 
 # Optimiser steps of the network after which weights that never moved are taken for forgotten.
 _PATIENCE = 3
@@ -30,11 +31,25 @@ class Learning:
         if self.rate and not method.learns:
             raise ValueError(f"self_optimized: '{method.card.id}' has no weights to learn")
         self._optimizer: torch.optim.Adam | None = None
-        self._pending: dict[str, Any] | None = None
         self._network: tuple[weakref.ref[Tensor], int] | None = None
         self._version = 0
         self._steps = 0
         self._settled = not method.learns or bool(self.rate)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy watches its own network.
+        return {**self.__dict__, "_network": None}
+
+    @property
+    def by(self) -> str:
+        """Who trains the weights; empty where none are learned."""
+        if not self._method.learns:
+            return ""
+        return "the balancer" if self.rate else "your optimiser, through param_groups()"
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The learnable weights."""
+        return list(self._method.parameters())
 
     def param_groups(
         self, tasks: tuple[str, ...] | None, options: dict[str, Any]
@@ -47,27 +62,21 @@ class Learning:
                 f"'{self._method.card.id}' learns one weight a task, so it must know the tasks first: "
                 "Balancer(..., tasks=['segmentation', 'depth'])"
             )
-        return [{"params": list(self._method.parameters()), **options, "weight_decay": 0.0}]
+        return [{"params": self.parameters(), **options, "weight_decay": 0.0}]
 
-    def objective(
-        self, values: Tensor, weights: Tensor, priors: list[float] | None, total: Tensor
-    ) -> Tensor:
-        """Adds to the weighted sum what the learnable weights are trained on.
+    def term(self, learned: Learned, values: Tensor, priors: list[float] | None) -> Tensor:
+        """What is added to the balanced loss so that the weights are trained.
 
-        The network sees ``total`` alone, the weights see the method's own objective at constant losses.
+        The network sees the weighted losses alone, the weights see the method's own objective at constant
+        losses.
 
         Args:
+            learned: the weights with their graph.
             values: the losses, ``Tensor[K]``, detached.
-            weights: the method's weights with their graph, ``Tensor[K]``.
             priors: of the K tasks; None where they are all 1.
-            total: the weighted sum of the losses, its weights constant.
         """
-        method = self._method
-        if not isinstance(method, LossMethod):
-            return total
-        weighted = weights * values
-        penalty = method.penalty()
-        terms = weighted if penalty is None else weighted + penalty
+        weighted = learned.weights * values
+        terms = weighted if learned.penalty is None else weighted + learned.penalty
         if priors is not None:
             prior = values.new_tensor(priors)
             weighted, terms = prior * weighted, prior * terms
@@ -75,36 +84,54 @@ class Learning:
         if self.rate:
             self._step(objective)
             objective = objective.detach()
-        return total + objective - weighted.detach().sum()
+        return objective - weighted.detach().sum()
 
     def _step(self, objective: Tensor) -> None:
-        parameters = list(self._method.parameters())
-        if self._optimizer is None:
-            self._optimizer = torch.optim.Adam(parameters, lr=self.rate)
-            if self._pending is not None:
-                self._optimizer.load_state_dict(self._pending)
-                self._pending = None
+        optimizer = self.optimizer()
         for parameter, gradient in zip(
-            parameters, torch.autograd.grad(objective, parameters), strict=True
+            self.parameters(), torch.autograd.grad(objective, self.parameters()), strict=True
         ):
             parameter.grad = gradient
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
-    def state(self) -> dict[str, Any] | None:
-        """The optimiser's state, for ``state_dict``."""
-        return self._pending if self._optimizer is None else self._optimizer.state_dict()
+    def optimizer(self) -> torch.optim.Adam:
+        """The Adam that steps the weights here."""
+        if self._optimizer is None:
+            self._optimizer = torch.optim.Adam(self.parameters(), lr=self.rate)
+        return self._optimizer
 
-    def restore(self, state: dict[str, Any] | None) -> None:
+    # The numbers of an Adam, one row a parameter: first and second moment, and the count of steps.
+
+    def written(self) -> Tensor | None:
+        """The optimiser's state, ``Tensor[3, K]``, for ``state_dict``; None where there is none."""
+        if not self.rate or not self.parameters():
+            return None
+        (weights,) = self.parameters()
+        state = self.optimizer().state.get(weights)
+        zero = torch.zeros_like(weights.detach())
+        if not state:
+            return torch.stack([zero, zero, zero])
+        return torch.stack([state["exp_avg"], state["exp_avg_sq"], zero + state["step"].to(zero)])
+
+    def read(self, written: Tensor) -> None:
         """Restores it."""
+        (weights,) = self.parameters()
+        first, second, steps = written.to(weights.device).unbind()
         self._optimizer = None
-        self._pending = state
+        if not bool(steps[0] > 0):
+            return
+        self.optimizer().state[weights] = {
+            "step": steps[0].detach().clone().cpu(),
+            "exp_avg": first.clone(),
+            "exp_avg_sq": second.clone(),
+        }
 
     def watch(self, loss: Tensor) -> None:
         """Warns, once, when the network is being trained and the weights are not."""
         if self._settled:
             return
-        version = sum(p._version for p in self._method.parameters())
+        version = sum(p._version for p in self.parameters())
         network = self._network and self._network[0]()
         if network is None:
             leaf = _some_leaf(loss)
@@ -114,7 +141,7 @@ class Learning:
             return
         if version != self._version:
             self._settled = True
-        elif network._version != self._network[1]:  # type: ignore[index]
+        elif self._network is not None and network._version != self._network[1]:
             self._network = (weakref.ref(network), network._version)
             self._steps += 1
             if self._steps >= _PATIENCE:
@@ -123,7 +150,7 @@ class Learning:
                     f"the learnable weights of '{self._method.card.id}' have not moved in {self._steps} "
                     "optimiser steps of the network: no optimiser has them. Add "
                     "*balancer.param_groups() to your optimiser's groups, or use self_optimized=True",
-                    stacklevel=5,
+                    stacklevel=2,
                 )
 
 

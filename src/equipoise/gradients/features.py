@@ -1,4 +1,4 @@
-"""The features route: task gradients of the shared representation, combined inside the one backward pass."""
+"""The shared features of a step, and the tasks' views of them, through which gradients are balanced."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor
 
+from equipoise.gradients.delivery import refuse_double_backward
+from equipoise.gradients.step import Step
+
 Features: TypeAlias = "Tensor | Sequence[Tensor] | Mapping[Any, Tensor]"
-# From the gradients of the raw losses, one [K, ...] tensor per feature, to the combined ones.
-Combine: TypeAlias = Callable[[list[Tensor]], list[Tensor]]
+# What to do with the gradients that arrive at the views, one [K, ...] tensor a feature, given the factor they
+# were started with.
+Arrived: TypeAlias = Callable[[list[Tensor], "Tensor | None"], list[Tensor]]
 
 
 class Views(dict[str, Any]):
@@ -32,42 +36,58 @@ class Plan:
 
     def __init__(self, names: tuple[str, ...], features: Sequence[Tensor]) -> None:
         self.names = names
-        self.zeros = [(f.shape, f.dtype, f.device) for f in features]
-        self.scale: Tensor | None = None
-        self.factors: list[float] | None = None
-        self.present: list[int] = []
-        self.combine: Combine | None = None
+        self._zeros = [(f.shape, f.dtype, f.device) for f in features]
+        self._abandoned = False
+        self._scale: Tensor | None = None
+        # Positions of the tasks of the step among the views, and whether this rank has their losses.
+        self._present: list[tuple[int, bool]] | None = None
+        self._arrived: Arrived | None = None
 
-    def backward(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    def arm(self, present: list[tuple[int, bool]], arrived: Arrived | None) -> None:
+        """Says what is to be done; None adds the gradients up."""
+        self._present = present
+        self._arrived = arrived
+
+    def note(self, scale: Tensor) -> None:
+        """Takes the factor the backward pass was started with."""
+        self._scale = scale
+
+    def abandon(self) -> None:
+        """The features were replaced by others before their losses came."""
+        self._abandoned = True
+
+    def backward(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
         """What goes on into the trunk."""
-        if self.factors is None:
-            raise RuntimeError(
-                "balancer.share() was called again before balancer(losses), so the first features have no "
-                "losses; give all shared features in one call, share((z1, z2)) or share({'a': z1, 'b': z2})"
-            )
-        stacked = self.gather(gradients)
-        if self.combine is None:
+        if self._present is None:
+            if self._abandoned:
+                raise RuntimeError(
+                    "balancer.share() was called again before balancer(losses), so the first features have no "
+                    "losses; give all shared features in one call, share((z1, z2)) or share({'a': z1, 'b': "
+                    "z2})"
+                )
+            # Something else than the balanced loss, such as a gradient penalty: the plain chain rule.
+            count = len(self._zeros)
+            return [_sum(gradients[m::count]) for m in range(count)]
+        refuse_double_backward()
+        stacked = self.gather(gradients, self._present)
+        if self._arrived is None:
             return [part.sum(0) for part in stacked]
-        scale = 1.0 if self.scale is None else float(self.scale)
-        undo = [1.0 / (scale * factor) for factor in self.factors]
-        if any(u != 1.0 for u in undo):
-            column = torch.tensor(undo, dtype=torch.float64)
-            stacked = [part * column.to(part).view(-1, *[1] * (part.ndim - 1)) for part in stacked]
-        combined = self.combine(stacked)
-        return [part if scale == 1.0 else part * scale for part in combined]
+        return list(self._arrived(stacked, self._scale))
 
-    def gather(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    def gather(
+        self, gradients: Sequence[Tensor | None], present: list[tuple[int, bool]]
+    ) -> list[Tensor]:
         """The gradients at the views, one ``[K, ...]`` tensor per feature."""
-        count = len(self.zeros)
-        for k in self.present:
-            if all(g is None for g in gradients[k * count : (k + 1) * count]):
+        count = len(self._zeros)
+        for k, here in present:
+            if here and all(g is None for g in gradients[k * count : (k + 1) * count]):
                 raise RuntimeError(
                     f"loss '{self.names[k]}' does not depend on its view of the shared features; compute "
                     f"it from z['{self.names[k]}'], where z = balancer.share(features)"
                 )
         parts = []
-        for m, (shape, dtype, device) in enumerate(self.zeros):
-            rows = [gradients[k * count + m] for k in self.present]
+        for m, (shape, dtype, device) in enumerate(self._zeros):
+            rows = [gradients[k * count + m] for k, _ in present]
             parts.append(
                 torch.stack(
                     [
@@ -113,48 +133,23 @@ class Share:
             for name, view in zip(self.names, self.views, strict=True)
         )
 
-    def arm(self, present: Sequence[str], factors: list[float], combine: Combine | None) -> None:
-        """Says what the backward pass has to do.
+    def arm(self, step: Step, arrived: Arrived | None = None) -> None:
+        """Says what the backward pass of a step has to do with what arrives; None adds it up."""
+        here = zip(step.names, step.losses, strict=True)
+        self.plan.arm([(self.names.index(name), x is not None) for name, x in here], arrived)
 
-        Args:
-            present: tasks whose losses are in this step.
-            factors: what each of their losses is multiplied with on its way to the head.
-            combine: how task gradients become one; None adds them up.
-        """
-        self.plan.present = [self.names.index(name) for name in present]
-        self.plan.factors = factors
-        self.plan.combine = combine
+    def gather(self, step: Step, gradients: Sequence[Tensor | None]) -> list[Tensor]:
+        """The gradients at all views, of the tasks of a step: one ``[K, ...]`` tensor per feature."""
+        here = zip(step.names, step.losses, strict=True)
+        present = [(self.names.index(name), x is not None) for name, x in here]
+        return self.plan.gather(gradients, present)
 
     def views_of(self, present: Sequence[str]) -> list[tuple[Tensor, ...]]:
-        """The views of the tasks in this step."""
+        """The views of some tasks."""
         return [self.views[self.names.index(name)] for name in present]
 
-    def upstream(self, present: Sequence[str], losses: Sequence[Tensor]) -> list[Tensor]:
-        """The task gradients at the features, one ``[K, ...]`` tensor per feature: one pass of the heads."""
-        views = self.views_of(present)
-        found = torch.autograd.grad(
-            list(losses),
-            [view for task in views for view in task],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        count = len(self.features)
-        everywhere: list[Tensor | None] = [None] * (count * len(self.names))
-        for position, name in enumerate(present):
-            k = self.names.index(name)
-            everywhere[k * count : (k + 1) * count] = found[
-                position * count : (position + 1) * count
-            ]
-        self.plan.present = [self.names.index(name) for name in present]
-        return self.plan.gather(everywhere)
 
-    def noting_scale(self, total: Tensor) -> Tensor:
-        """The total; its backward pass tells the plan the factor it is started with."""
-        out: Tensor = _scaled(total, self.plan)
-        return out
-
-
-class Split(torch.autograd.Function):
+class _Split(torch.autograd.Function):
     """Copies of the features for the tasks; the backward pass combines the tasks' gradients."""
 
     @staticmethod
@@ -170,7 +165,7 @@ class Split(torch.autograd.Function):
         return None, None, *ctx.plan.backward(gradients)
 
 
-class Scaled(torch.autograd.Function):
+class _Noted(torch.autograd.Function):
     """The identity; notes the factor the scalar's gradient comes in with (loss scaling, accumulation)."""
 
     @staticmethod
@@ -182,12 +177,25 @@ class Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None]:
         """Passes the scale on and keeps it."""
-        ctx.plan.scale = scale
+        ctx.plan.note(scale.detach())
         return scale, None
 
 
-_split: Any = Split.apply
-_scaled: Any = Scaled.apply
+_split: Any = _Split.apply
+_noted: Any = _Noted.apply
+
+
+def noting_scale(total: Tensor, plan: Plan) -> Tensor:
+    """The total; its backward pass tells the plan the factor it is started with."""
+    out: Tensor = _noted(total, plan)
+    return out
+
+
+def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
+    given = [g for g in gradients if g is not None]
+    if not given:
+        return None
+    return given[0] if len(given) == 1 else torch.stack(given).sum(0)
 
 
 def _tensors(features: Features) -> list[Tensor]:

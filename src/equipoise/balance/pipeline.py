@@ -1,0 +1,291 @@
+"""One pipeline: a rule looks at the losses of a step and at task gradients, and the result is handed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.balance.compose import Options, check_features, compose
+from equipoise.balance.learning import Learning
+from equipoise.balance.report import Shown
+from equipoise.balance.rule import Outcome, Rule
+from equipoise.balance.wrappers import Kept, PerTensor, priors_of
+from equipoise.gradients.at_features import AtFeatures
+from equipoise.gradients.base import Crossed, TaskGradients
+from equipoise.gradients.delivery import zeros_behind
+from equipoise.gradients.features import Share
+from equipoise.gradients.parameters import AtParameters, Passes
+from equipoise.gradients.passes import LossScale
+from equipoise.gradients.perturbed import Again, Perturbed, Uphill
+from equipoise.gradients.ranks import Ranks
+from equipoise.gradients.shared import SharedParameters
+from equipoise.gradients.step import Step
+from equipoise.methods.base import CrossBatchMethod, Heads, LossMethod, Method
+from equipoise.methods.state import Stateful
+
+
+class Pipeline(Stateful):
+    """Takes the losses of a step to gradients.
+
+    Args:
+        method: the method, or a rule around one.
+        options: what is put around it.
+        shared: finds the shared parameters.
+        self_optimized: whether, and at which rate, learnable weights are stepped here.
+
+    Attributes:
+        rule: the method with all that is around it.
+        learning: of the weights, where they are learned.
+        heads: what the task heads get.
+        scales_losses: whether the balanced loss is a weighted sum, known before any backward pass.
+        number: of the next step.
+        shown: the last step.
+    """
+
+    numbers = ("number",)
+    number: int
+
+    def __init__(
+        self,
+        method: Method | Rule,
+        options: Options,
+        shared: SharedParameters,
+        self_optimized: bool | float,
+    ) -> None:
+        super().__init__()
+        self.rule = compose(method, options)
+        self.learning = Learning(self.rule.method, self_optimized)
+        self.heads: Heads = self.rule.method.card.heads if options.heads == "paper" else options.heads
+        self.scales_losses = isinstance(self.rule.method, LossMethod) and self.heads == "weighted"
+        self.shown = Shown()
+        self._options = options
+        self._shared = shared
+        self._scale = LossScale()
+
+    def allocate(self, tasks: int) -> None:
+        """See :meth:`Stateful.allocate`."""
+        self.rule.allocate(tasks)
+        self._write()
+
+    # --- from losses to gradients -----------------------------------------------------------------
+
+    def balanced(
+        self,
+        steps: Sequence[Step],
+        share: Share | None,
+        ranks: Ranks | None,
+        *,
+        keep_graph: bool,
+        factor: float | None = None,
+    ) -> Tensor:
+        """The balanced loss with its gradients behind it.
+
+        Args:
+            steps: one, or three for a method that multiplies gradients of different batches.
+            share: the shared features, where they were given.
+            ranks: the processes that train together, if there are several.
+            keep_graph: whether the graph outlives the call.
+            factor: what gradients are multiplied with (a GradScaler's scale), if anything.
+        """
+        step = steps[-1]
+        if self._at_features(share):
+            assert share is not None
+            source = AtFeatures(step, share, self._shared, ranks, self._scale)
+            total = self._through_features(step, source, ranks)
+            return total if factor is None else total * factor
+        passes = self._passes(ranks, keep_graph, factor)
+        last = AtParameters(step, self._shared, share, passes)
+        if not isinstance(self.rule.method, CrossBatchMethod):
+            return self._through_parameters(step, last, last.gradients, ranks)
+        first, second = (
+            AtParameters(other, self._shared, None, passes, last.found_without_heads).gradients
+            for other in steps[:-1]
+        )
+        crossed = Crossed(first, second, last.gradients)
+        return self._through_parameters(step, last, crossed, ranks)
+
+    def uphill(self, step: Step, again: Again, ranks: Ranks | None, uphill: Uphill) -> Tensor:
+        """The balanced loss with the gradients of perturbed parameters behind it (SAMO)."""
+        passes = self._passes(ranks, keep_graph=True, factor=None)
+        source = Perturbed(step, self._shared, passes, again, uphill)
+        return self._through_parameters(step, source, source.gradients, ranks)
+
+    def _passes(self, ranks: Ranks | None, keep_graph: bool, factor: float | None) -> Passes:
+        average = self._options.sync == "exact"
+        return Passes(ranks, average, keep_graph, factor, self._scale)
+
+    def _at_features(self, share: Share | None) -> bool:
+        if self.scales_losses:
+            return False
+        if share is not None and self._options.route != "parameters":
+            check_features(self.rule.method, self._options)
+            return True
+        if self._options.route == "features":
+            raise ValueError(
+                "route='features' balances at the shared features: call z = balancer.share(features) in "
+                "every step and compute each loss from its own view z[task]"
+            )
+        return False
+
+    def _through_parameters(
+        self, step: Step, source: AtParameters, gradients: TaskGradients, ranks: Ranks | None
+    ) -> Tensor:
+        if not self.rule.blind(step) and source.overflows():
+            return source.overflowed()
+        outcome = self._ruled(step, gradients)
+        shown = self._priors(step) if outcome.weights is None else outcome.weights
+        heads = self._heads(step, outcome.weights)
+        total = source.deliver(outcome.weights, outcome.direction, heads, shown, outcome.gradients)
+        seen = source.gradients if source.gradients.asked else None
+        if not source.searched:
+            self._note(step, outcome, seen, "losses")
+        else:
+            self._note(step, outcome, seen, "parameters", source.found.shared, source.found.how)
+        return self._finished(total, step, outcome, ranks)
+
+    def _through_features(self, step: Step, source: AtFeatures, ranks: Ranks | None) -> Tensor:
+        if not self.rule.blind(step) and self.heads == "unweighted":
+            light = step.light()
+
+            def balance(gradients: TaskGradients) -> tuple[Tensor | None, list[Tensor] | None]:
+                outcome = self._ruled(light, gradients)
+                self._note(light, outcome, gradients, "features")
+                return outcome.weights, outcome.direction
+
+            total = source.deliver_later(balance, self._heads(step, None))
+            return self._finished(total, step, None, ranks)
+        outcome = self._ruled(step, source.gradients)
+        seen = source.gradients if source.gradients.asked else None
+        self._note(step, outcome, seen, "features")
+        heads = self._heads(step, outcome.weights)
+        total = source.deliver(outcome.weights, outcome.direction, heads)
+        return self._finished(total, step, outcome, ranks)
+
+    def _ruled(self, step: Step, gradients: TaskGradients) -> Outcome:
+        """What the rule says; the step counts."""
+        outcome: Outcome = self.rule(step, gradients)
+        weights = outcome.weights
+        # Elsewhere than on the CPU, looking would wait for the device.
+        if weights is not None and weights.device.type == "cpu" and not torch.compiler.is_compiling():
+            values = weights.tolist()
+            if not all(map(math.isfinite, values)):
+                told = ", ".join(f"{n} {w:.3g}" for n, w in zip(step.names, values, strict=True))
+                raise ValueError(
+                    f"the weights of '{self.rule.method.card.id}' are not finite ({told}) although the losses "
+                    "are; its state may have been loaded damaged, or its options do not suit losses of this "
+                    "size"
+                )
+        if not self._frozen:
+            self.number = self.number + 1
+        return outcome
+
+    @property
+    def _frozen(self) -> bool:
+        kept = self.rule.kept
+        return kept is not None and kept.frozen
+
+    def _heads(self, step: Step, weights: Tensor | None) -> Tensor:
+        """What each head's loss is multiplied with, ``Tensor[K]``."""
+        if weights is not None and (self.heads == "weighted" or self._frozen):
+            return weights
+        factors = self._priors(step)
+        own = self.rule.method.head_factors(step.values)
+        return factors if own is None else factors * own.to(factors)
+
+    def _priors(self, step: Step) -> Tensor:
+        if not self._options.prior:
+            return torch.ones_like(step.values)
+        return step.values.new_tensor(priors_of(self._options.prior, step))
+
+    def _finished(
+        self, total: Tensor, step: Step, outcome: Outcome | None, ranks: Ranks | None
+    ) -> Tensor:
+        """The balanced loss with what else is behind it: learned weights, and tasks that no rank has."""
+        if outcome is not None and outcome.learned is not None:
+            priors = self._priors(step) if self._options.prior else None
+            total = total + self.learning.term(outcome.learned, step.values, priors)
+        if ranks is not None and step.left_out:
+            total = zeros_behind(total, step.left_out, step.present)
+        return total
+
+    def after_step(self, step: Step) -> None:
+        """Shows the method the losses after the optimiser step."""
+        with self.rule.seeing(self.rule.method, step):
+            self.rule.method.after_step(step.values)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keeps the last weights while it lasts.
+
+        Raises:
+            RuntimeError: there are none.
+        """
+        kept = self.rule.kept
+        if not isinstance(kept, Kept) or isinstance(self.rule, PerTensor):
+            raise RuntimeError(
+                f"frozen() keeps the last weights of the losses, and '{self.rule.method.card.id}' has none here"
+            )
+        if not kept.knows("last"):
+            raise RuntimeError(
+                "frozen() keeps the last weights, and there are none before the first step"
+            )
+        with kept.freeze():
+            yield
+
+    # --- what it shows ----------------------------------------------------------------------------
+
+    def plain(self, step: Step) -> Tensor:
+        """The sum of the losses, weighted by the prior alone, with its graph."""
+        return step.weighted(self._priors(step)) if self._options.prior else step.stacked.sum()
+
+    def value(self, step: Step) -> Tensor:
+        """The value of the balanced loss of the step that was balanced last, detached."""
+        weights = self.shown.weights
+        return self.plain(step.light()) if weights is None else step.light().weighted(weights)
+
+    def metrics(self) -> dict[str, float]:
+        """The last step in numbers, flat."""
+        kept = self.rule.kept
+        failures = kept.solver_failures if isinstance(kept, Kept) else 0
+        counts = {"solver_failures": float(failures)} if failures else {}
+        return self.shown.metrics() | counts
+
+    def note(self, step: Step, weights: Tensor, route: str, shared: Sequence[Tensor]) -> None:
+        """Keeps a step that was balanced elsewhere, to be shown; the step counts."""
+        self.number = self.number + 1
+        self.shown = Shown(step.names, step.raw, weights, None, route, shared, "reached by any loss")
+
+    def _note(
+        self,
+        step: Step,
+        outcome: Outcome,
+        gradients: TaskGradients | None,
+        route: str,
+        shared: Sequence[Tensor] = (),
+        how: str = "",
+    ) -> None:
+        gramian = None
+        if gradients is not None and not isinstance(self.rule.method, CrossBatchMethod):
+            gramian = gradients.gramian()
+        self.shown = Shown(step.names, step.raw, outcome.weights, gramian, route, shared, how)
+
+    # --- saving and copying -----------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The parameters shown are another network's for a copy.
+        return {**self.__dict__, "shown": self.shown._replace(shared=(), how="")}
+
+    def _written(self) -> dict[str, Tensor]:
+        written = super()._written()
+        adam = self.learning.written() if "learning" in self.__dict__ else None
+        return written if adam is None else {**written, "adam": adam}
+
+    def _read_back(self, written: Mapping[str, Tensor]) -> None:
+        super()._read_back(written)
+        if "adam" in written:
+            self.learning.read(written["adam"])

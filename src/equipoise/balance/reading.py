@@ -1,0 +1,284 @@
+"""What gets into a step: losses are read, checked, left out or transformed, and mistakes are told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from equipoise.balance.naming import Losses, listed, named, require_graph
+from equipoise.balance.together import Weight, over_ranks
+from equipoise.gradients.ranks import Ranks
+from equipoise.gradients.step import Step, stacked
+from equipoise.methods.base import CrossBatchMethod, Method
+from equipoise.methods.state import Stateful
+
+Transform = Literal["none", "log"]
+NonFinite = Literal["raise", "skip_task", "skip_step"]
+Checks = Literal["now", "deferred"]
+
+
+class Reader(Stateful):
+    """Reads the losses of a call.
+
+    Args:
+        method: the method.
+        nonfinite: what to do about a loss that is NaN or infinite.
+        transform: what the method sees instead of the losses.
+        checks: when numbers are looked at.
+        stacked: whether one tensor of all losses will do.
+
+    Attributes:
+        tasks: names of all tasks; None before they are known.
+        left_out: how often each task's loss was left out since it was not finite.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        nonfinite: NonFinite,
+        transform: Transform,
+        checks: Checks,
+        stacked: bool,
+    ) -> None:
+        super().__init__()
+        self.tasks: tuple[str, ...] | None = None
+        self.left_out: dict[str, int] = {}
+        self._id = method.card.id
+        self._least = method.least_loss
+        self._batches = 3 if isinstance(method, CrossBatchMethod) else 1
+        self._nonfinite = nonfinite
+        self._transform = transform
+        self._checks = checks
+        self._stacked = stacked
+        # Losses of the last step that nobody has looked at yet, and their names.
+        self._pending: tuple[tuple[str, ...], Tensor] | None = None
+
+    def name(self, tasks: tuple[str, ...]) -> None:
+        """Learns the tasks.
+
+        Raises:
+            ValueError: two tasks have the same name, or there is none.
+        """
+        if not tasks or len(set(tasks)) < len(tasks):
+            raise ValueError(f"tasks must be different names, at least one; got {list(tasks)}")
+        self.tasks = tasks
+        self.left_out = dict.fromkeys(tasks, 0)
+        self._write()
+
+    def names(self, losses: Losses) -> tuple[str, ...]:
+        """The tasks that a first call brings, in its order."""
+        if isinstance(losses, Mapping):
+            return tuple(losses)
+        self._refuse_tensor(losses)
+        return tuple(map(str, range(len(losses))))
+
+    def _refuse_tensor(self, losses: Losses) -> None:
+        if isinstance(losses, Tensor) and (losses.ndim != 1 or not self._stacked):
+            what = (
+                f"'{self._id}' would differentiate it once per task, K passes through "
+                "all K heads, and one NaN would spread to every task"
+                if losses.ndim == 1
+                else f"it has shape {tuple(losses.shape)}"
+            )
+            raise ValueError(
+                f"the losses are one tensor: {what}; pass them separately, as {{'name': loss, ...}}"
+            )
+
+    def plain(self, losses: Losses) -> Step:
+        """The losses of a call in evaluation: nothing is checked that training needs."""
+        self._refuse_tensor(losses)
+        return self._step(self._given(losses), 0)
+
+    def _given(self, losses: Losses) -> dict[str, Tensor]:
+        present = named(losses, self.tasks)
+        if not present:
+            raise ValueError("no loss is present in this step: every one is missing or None")
+        return present
+
+    def _step(self, present: dict[str, Tensor], number: int) -> Step:
+        tasks = self._tasks()
+        together = stacked(list(present.values()))
+        values = together.detach()
+        names = tuple(present)
+        positions = None if names == tasks else tuple(map(tasks.index, names))
+        return Step(names, list(present.values()), together, values, values, positions, number)
+
+    def enter(
+        self,
+        batches: Sequence[Losses],
+        number: int,
+        ranks: Ranks | None = None,
+        weight: Weight = None,
+        *,
+        fresh: bool = False,
+    ) -> list[Step] | None:
+        """The losses of a training call, batch by batch; None where the step is to be skipped.
+
+        Args:
+            batches: what the user gave.
+            number: of the step.
+            ranks: the processes that train together, if there are several.
+            weight: how many examples this rank has.
+            fresh: whether this rank has yet to take the first rank's state.
+
+        Raises:
+            TypeError: a wrong number of batches.
+            ValueError: a loss without a graph, an unknown task, a loss that is not finite or not positive.
+        """
+        count = self._batches
+        if len(batches) != count:
+            raise TypeError(
+                f"'{self._id}' takes the losses of {count} independent batch"
+                f"{'es' if count > 1 else ''} a step, got {len(batches)}: "
+                f"balancer({', '.join(['losses'] * count)})"
+            )
+        steps = []
+        for losses in batches:
+            self._refuse_tensor(losses)
+            if ranks is None:
+                step = self._read(losses, number)
+            else:
+                step = self._read_over_ranks(losses, number, ranks, weight, fresh)
+            steps.append(None if step is None else self._transformed(step))
+        admitted = [step for step in steps if step is not None]
+        if len(admitted) < len(steps):
+            return None
+        if any(step.names != admitted[0].names for step in admitted[1:]):
+            raise ValueError(f"'{self._id}' needs the losses of the same tasks in all batches")
+        return admitted
+
+    def beside(self, losses: Losses, number: int, ranks: Ranks | None) -> Step:
+        """Losses that are looked at beside a step: of the same batch again, or of a validation batch.
+
+        Raises:
+            ValueError: one of them is not finite or not positive.
+        """
+        self._refuse_tensor(losses)
+        if ranks is None:
+            step = self._step(self._given(losses), number)
+        else:
+            step = over_ranks(losses, self._tasks(), ranks, None, False).step(self._tasks(), number)
+        values = step.values.tolist()
+        bad = [n for n, v in zip(step.names, values, strict=True) if not math.isfinite(v)]
+        if bad:
+            raise ValueError(f"loss {listed(bad)} is not finite where it is looked at again")
+        self._refuse_small(step.names, values)
+        return self._transformed(step)
+
+    def _tasks(self) -> tuple[str, ...]:
+        assert self.tasks is not None
+        return self.tasks
+
+    def metrics(self) -> dict[str, float]:
+        """How often losses were left out, by task."""
+        return {f"nonfinite/{n}": float(times) for n, times in self.left_out.items() if times}
+
+    def _read(self, losses: Losses, number: int) -> Step | None:
+        present = require_graph(self._given(losses))
+        if not present:
+            raise ValueError("every loss of this step is a constant 0: there is nothing to train")
+        step = self._step(present, number)
+        if torch.compiler.is_compiling():
+            return step
+        if self._checks == "deferred":
+            self.look_back()
+            self._pending = step.names, step.values.to("cpu", non_blocking=True)
+            return step
+        values = step.values.tolist()
+        bad = {n for n, v in zip(step.names, values, strict=True) if not math.isfinite(v)}
+        if bad:
+            if self._skips(bad, step.names):
+                return None
+            kept = {n: x for n, x in present.items() if n not in bad}
+            step = self._step(kept, number)._replace(left_out=[present[n] for n in bad])
+            values = step.values.tolist()
+        self._refuse_small(step.names, values)
+        return step
+
+    def _read_over_ranks(
+        self, losses: Losses, number: int, ranks: Ranks, weight: Weight, fresh: bool
+    ) -> Step | None:
+        whole = over_ranks(losses, self._tasks(), ranks, weight, fresh)
+        if whole.bad and self._skips(whole.bad, whole.names):
+            return None
+        step = whole.step(self._tasks(), number)
+        self._refuse_small(step.names, step.values.tolist())
+        return step
+
+    def look_back(self) -> None:
+        """Looks at the losses of the last step, where that was deferred.
+
+        Raises:
+            ValueError: one of them was not finite, or not positive.
+        """
+        if self._pending is None:
+            return
+        (names, seen), self._pending = self._pending, None
+        values = seen.tolist()
+        when = " in the step before this one"
+        bad = [n for n, v in zip(names, values, strict=True) if not math.isfinite(v)]
+        if bad:
+            raise ValueError(
+                f"loss {listed(bad)} was not finite{when}, and the network has been trained on it; go back to "
+                "a checkpoint, and find the cause with checks='now'"
+            )
+        self._refuse_small(names, values, when)
+
+    def _skips(self, bad: set[str], names: Sequence[str]) -> bool:
+        """Whether the whole step is left out for losses that are not finite."""
+        shown = [name for name in names if name in bad]
+        if self._nonfinite == "raise":
+            raise ValueError(
+                f"loss {listed(shown)} is not finite; find the cause, or let the balancer "
+                "leave it out with nonfinite='skip_task' or 'skip_step'"
+            )
+        for name in shown:
+            self.left_out[name] += 1
+        return self._nonfinite == "skip_step" or len(shown) == len(names)
+
+    def _refuse_small(self, names: Sequence[str], values: Sequence[float], when: str = "") -> None:
+        who, least = f"'{self._id}'", self._least
+        if self._transform == "log":
+            who, least = "transform='log'", "above_zero"
+        if least == "any":
+            return
+        low = min(values)
+        if low > 0 or (low == 0 and least == "zero"):
+            return
+        name = names[list(values).index(low)]
+        needs = "positive losses" if least == "above_zero" else "losses that are not negative"
+        raise ValueError(
+            f"loss '{name}' is {low:.4g}{when}, but {who} needs {needs}; add a constant to it, or choose a "
+            "method without a logarithm"
+        )
+
+    def _transformed(self, step: Step) -> Step:
+        if self._transform == "none":
+            return step
+        # The logarithm of a mean over ranks is no mean of logarithms: each rank takes its part of the slope.
+        logs = [
+            None if x is None else x.log() if v is None else x / v + (v.log() - x.detach() / v)
+            for x, v in zip(step.losses, step.means(), strict=True)
+        ]
+        return step._replace(losses=logs, stacked=stacked(logs), values=step.values.log())
+
+    # --- saving -----------------------------------------------------------------------------------
+
+    def _written(self) -> dict[str, Tensor]:
+        tasks = self.__dict__.get("tasks")
+        if tasks is None:
+            return {}
+        names = list("\0".join(tasks).encode())
+        return {
+            "task_names": torch.tensor(names, dtype=torch.uint8),
+            "times_left_out": torch.tensor([self.left_out[name] for name in tasks]),
+        }
+
+    def _read_back(self, written: Mapping[str, Tensor]) -> None:
+        if self.tasks is not None:
+            counts = written["times_left_out"].tolist()
+            self.left_out = dict(zip(self.tasks, counts, strict=True))

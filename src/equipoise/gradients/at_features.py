@@ -1,0 +1,175 @@
+"""The features route: task gradients of the shared features, combined inside the one backward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from equipoise.gradients.base import Entrywise, Taken, TaskGradients
+from equipoise.gradients.features import Share, noting_scale
+from equipoise.gradients.graph import reached
+from equipoise.gradients.passes import LossScale, undisturbed
+from equipoise.gradients.ranks import Ranks
+from equipoise.gradients.shared import SharedParameters
+from equipoise.gradients.step import Step
+
+# Weights of a weighted sum, or the combined gradients, from task gradients.
+Balance = Callable[[TaskGradients], "tuple[Tensor | None, list[Tensor] | None]"]
+
+
+class FeatureGradients(TaskGradients):
+    """Task gradients at the features of this rank's part of the batch.
+
+    The features of the ranks are different entries of one long vector, so the Gramian of the whole batch is
+    the sum of the ranks' Gramians.
+
+    Args:
+        take: finds them.
+        ranks: the processes that train together, if there are several.
+        features: the features, detached.
+    """
+
+    def __init__(
+        self, take: Callable[[], Taken], ranks: Ranks | None, features: Sequence[Tensor]
+    ) -> None:
+        self._ranks = ranks
+        self._features = list(features)
+        # The loss of the whole batch is the mean of the ranks' losses, so its gradients are 1 / N of theirs.
+        super().__init__(
+            take, None if ranks is None else lambda gramian: ranks.mean(gramian) / ranks.size
+        )
+
+    def entries(self, rule: Entrywise) -> list[Tensor]:
+        """What a rule makes of the single entries, the ranks' features taken together."""
+        ranks = self._ranks
+        if ranks is None:
+            return rule(self.rows(), self._features)
+        joined = [ranks.gathered(part, 1) for part in self.rows()]
+        features = [ranks.gathered(part, 0)[0] for part in self._features]
+        combined = rule([part / ranks.size for part, _ in joined], features)
+        return [part[mine] * ranks.size for part, (_, mine) in zip(combined, joined, strict=True)]
+
+
+class AtFeatures:
+    """The task gradients of one step at the features, and how their combination is handed over.
+
+    Args:
+        step: the losses.
+        share: the shared features.
+        shared: looks for what goes past the features.
+        ranks: the processes that train together; None where there is one.
+        scale: what losses are multiplied with in float16.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        share: Share,
+        shared: SharedParameters,
+        ranks: Ranks | None,
+        scale: LossScale,
+    ) -> None:
+        self._step = step
+        self._share = share
+        self._ranks = ranks
+        self._scale = scale
+        here = [x is not None for x in step.losses]
+        names = tuple(n for n, h in zip(step.names, here, strict=True) if h)
+        self._half = shared.half_beside(share.features, share.node, step.present, names)
+        self._features = [f.detach() for f in share.features]
+        self.gradients: TaskGradients = FeatureGradients(self._taken, ranks, self._features)
+
+    def _taken(self) -> Taken:
+        """One pass of the heads."""
+        share, losses = self._share, self._step.present
+        views = [view for task in share.views for view in task]
+        sinks = reached(losses, stop=share.node).sinks if self._ranks is not None else []
+        while True:
+            factor = self._scale.value if self._half else 1.0
+            starts = [torch.full_like(loss, factor) for loss in losses]
+            with undisturbed([], sinks):
+                found = torch.autograd.grad(
+                    losses, views, starts, retain_graph=True, allow_unused=True
+                )
+            rows = share.gather(self._step, found)
+            if factor == 1.0 or all(bool(part.isfinite().all()) for part in rows):
+                break
+            if not self._scale.lower():
+                break
+        unit = None if factor == 1.0 else self._step.values.new_full((len(rows[0]),), factor)
+        return Taken(rows, unit)
+
+    def deliver(
+        self, weights: Tensor | None, direction: list[Tensor] | None, heads: Tensor
+    ) -> Tensor:
+        """The balanced loss, where the weights are known before its backward pass.
+
+        Args:
+            weights: of the losses, ``Tensor[K]``.
+            direction: not None for a method that is no weighted sum.
+            heads: what each head's gradient is multiplied with, ``Tensor[K]``.
+        """
+        if weights is heads:
+            self._share.arm(self._step)
+            return self._step.weighted(heads)
+        return self.deliver_later(lambda _: (weights, direction), heads, looks=False)
+
+    def deliver_later(self, balance: Balance, heads: Tensor, *, looks: bool = True) -> Tensor:
+        """The balanced loss whose backward pass finds the weights.
+
+        Args:
+            balance: from task gradients to weights, or to the combined gradients.
+            heads: what each head's gradient is multiplied with, ``Tensor[K]``.
+            looks: whether ``balance`` looks at the task gradients.
+        """
+        arrived = _Arrived(balance, heads.detach(), self._ranks, self._features, looks)
+        self._share.arm(self._step, arrived)
+        return noting_scale(self._step.weighted(heads), self._share.plan)
+
+
+class _Arrived:
+    """Makes one gradient a feature of the task gradients that a backward pass brings.
+
+    Holds nothing of the graph. A second backward pass through the same graph finds the same answer.
+    """
+
+    def __init__(
+        self,
+        balance: Balance,
+        heads: Tensor,
+        ranks: Ranks | None,
+        features: Sequence[Tensor],
+        looks: bool,
+    ) -> None:
+        self._looks = looks
+        self._balance = balance
+        self._heads = heads
+        self._ranks = ranks
+        self._features = features
+        self._known: tuple[Tensor | None, list[Tensor] | None] | None = None
+
+    def __call__(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
+        started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
+        gradients = FeatureGradients(
+            lambda: Taken(rows, started * self._heads), self._ranks, self._features
+        )
+        if self._known is None:
+            if self._looks and _overflowed(gradients, started):
+                # A GradScaler finds this, skips the step and lowers its scale; the method has not seen it.
+                return [part.sum(0) for part in rows]
+            self._known = self._balance(gradients)
+        weights, direction = self._known
+        if direction is None:
+            assert weights is not None
+            # What arrives carries the factor already.
+            return gradients.combine(weights * started.to(weights))
+        return [part * started.to(part) for part in direction]
+
+
+def _overflowed(gradients: TaskGradients, started: Tensor) -> bool:
+    """Whether a loss scale was too large for some task gradient."""
+    squares = gradients.gramian().diagonal().tolist()
+    return not all(map(math.isfinite, squares)) and started.tolist() != 1.0

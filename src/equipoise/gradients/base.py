@@ -1,0 +1,195 @@
+"""Task gradients as one value: nothing is computed before somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from equipoise.solvers.products import combine, gramian
+
+# Task gradients, one [K, ...] tensor for each tensor that they are gradients of.
+Rows = list[Tensor]
+# A rule on task gradients and, at the features, the features themselves: one gradient [...] for each tensor.
+Entrywise = Callable[[Rows, list[Tensor]], list[Tensor]]
+
+
+class Taken(NamedTuple):
+    """What the backward passes of one step gave.
+
+    Attributes:
+        rows: one ``Tensor[K, ...]`` for each tensor that they are gradients of.
+        unit: ``Tensor[K]``, what the gradients were multiplied with on their way (loss scaling, what the heads'
+            losses were multiplied with); None is 1.
+        sizes: entries of the single tensors, where ``rows`` holds them in one piece ``Tensor[K, P]``.
+    """
+
+    rows: Rows
+    unit: Tensor | None = None
+    sizes: Sequence[int] = ()
+
+
+class TaskGradients:
+    """The gradients of K losses with respect to what they share.
+
+    Args:
+        take: finds them.
+        over_ranks: turns this rank's Gramian into that of the whole batch.
+    """
+
+    def __init__(
+        self, take: Callable[[], Taken], over_ranks: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self._take = take
+        self._over_ranks = over_ranks
+        self._taken: Taken | None = None
+        self._gramian: Tensor | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody asked for them."""
+        return self._taken is not None
+
+    def taken(self) -> Taken:
+        """The gradients as they arrived."""
+        if self._taken is None:
+            self._taken = self._take()
+        return self._taken
+
+    def rows(self) -> Rows:
+        """The gradients, one ``Tensor[K, ...]`` for each tensor."""
+        rows, unit, _ = self.taken()
+        if unit is None:
+            return rows
+        undo = 1 / unit
+        return [part * undo.to(part).view(-1, *[1] * (part.ndim - 1)) for part in rows]
+
+    def gramian(self) -> Tensor:
+        """Their inner products ``Tensor[K, K]`` over the whole batch, in float64 on the CPU."""
+        if self._gramian is None:
+            rows, unit, _ = self.taken()
+            found = gramian(part.flatten(1) for part in rows)
+            if self._over_ranks is not None:
+                found = self._over_ranks(found)
+            if unit is not None:
+                undo = 1 / unit.to(found)
+                found = found * undo.unsqueeze(-1) * undo
+            self._gramian = found.cpu()
+        return self._gramian
+
+    def combine(self, weights: Tensor) -> list[Tensor]:
+        """The sum, with ``Tensor[K]`` weights, of the gradients of each tensor."""
+        rows, unit, _ = self.taken()
+        known = self._gramian
+        if unit is not None:
+            unit = unit.to(weights)
+            weights = weights / unit
+            if known is not None:
+                unit = unit.to(known)
+                known = known * unit.unsqueeze(-1) * unit
+        return [combine(weights, part.flatten(1), known).view(part.shape[1:]) for part in rows]
+
+    def entries(self, rule: Entrywise) -> list[Tensor]:
+        """What a rule makes of the single entries."""
+        return rule(self.rows(), [])
+
+    def changed(self, change: Callable[[Rows], Rows]) -> TaskGradients:
+        """The gradients after a change of their rows."""
+        return _Changed(self, change)
+
+
+class _Changed(TaskGradients):
+    """Task gradients of which only the rows are others."""
+
+    def __init__(self, whole: TaskGradients, change: Callable[[Rows], Rows]) -> None:
+        def take() -> Taken:
+            return Taken(change(whole.rows()), None, whole.taken().sizes)
+
+        super().__init__(take, whole._over_ranks)
+        self._whole = whole
+        self._change = change
+
+    def entries(self, rule: Entrywise) -> list[Tensor]:
+        return self._whole.entries(lambda rows, features: rule(self._change(rows), features))
+
+
+class ByTensor(TaskGradients):
+    """Task gradients with one Gramian, and one set of weights, for every tensor.
+
+    Args:
+        whole: the gradients, in one piece.
+    """
+
+    def __init__(self, whole: TaskGradients) -> None:
+        super().__init__(lambda: Taken(whole.rows(), None, whole.taken().sizes), whole._over_ranks)
+
+    def _cut(self) -> list[Tensor]:
+        (flat,), _, sizes = self.taken()
+        return list(torch.split(flat, list(sizes), dim=1))
+
+    def gramian(self) -> Tensor:
+        """The inner products of every tensor's gradients, ``Tensor[T, K, K]``."""
+        if self._gramian is None:
+            found = torch.stack([gramian([part]) for part in self._cut()])
+            self._gramian = (found if self._over_ranks is None else self._over_ranks(found)).cpu()
+        return self._gramian
+
+    def combine(self, weights: Tensor) -> list[Tensor]:
+        """The sum with weights ``Tensor[T, K]``."""
+        parts = zip(weights, self._cut(), self.gramian(), strict=True)
+        return [torch.cat([combine(w, part, g) for w, part, g in parts])]
+
+    def shares(self) -> Tensor:
+        """The share of each tensor in all entries, ``Tensor[T]``."""
+        sizes = torch.tensor(self.taken().sizes, dtype=torch.float64)
+        return sizes / sizes.sum()
+
+
+class Crossed(TaskGradients):
+    """Task gradients of three independent batches: products across the first two, the sum of the third.
+
+    Args:
+        first: of the first batch.
+        second: of the second.
+        third: of the batch that makes the step.
+    """
+
+    def __init__(self, first: TaskGradients, second: TaskGradients, third: TaskGradients) -> None:
+        super().__init__(third.taken)
+        self._pair = first, second
+
+    def gramian(self) -> Tensor:
+        """Inner products ``Tensor[K, K]`` of the first batch's gradients with the second's."""
+        if self._gramian is None:
+            (one,), (other,) = (batch.rows() for batch in self._pair)
+            self._gramian = (one.double() @ other.double().mT).cpu()
+        return self._gramian
+
+    def combine(self, weights: Tensor) -> list[Tensor]:
+        """The weighted sum of the third batch's gradients."""
+        return TaskGradients(self.taken).combine(weights)
+
+
+def cut(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Cuts ``Tensor[P]`` into the shapes and dtypes of the tensors."""
+    ends = [0]
+    for tensor in like:
+        ends.append(ends[-1] + entries_of(tensor))
+    return [
+        _shaped(flat[start:end], tensor)
+        for (start, end), tensor in zip(pairwise(ends), like, strict=True)
+    ]
+
+
+def entries_of(tensor: Tensor) -> int:
+    """Real numbers in a tensor; a complex entry is two."""
+    return tensor.numel() * (2 if tensor.is_complex() else 1)
+
+
+def _shaped(piece: Tensor, like: Tensor) -> Tensor:
+    if like.is_complex():
+        return torch.view_as_complex(piece.view(*like.shape, 2)).to(like.dtype)
+    return piece.view(like.shape).to(like.dtype)

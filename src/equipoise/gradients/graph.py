@@ -1,0 +1,107 @@
+"""Which parameters the losses reach: one walk of the autograd graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+
+# DistributedDataParallel passes its outputs through such a node, in some of its modes.
+_SINK = "_DDPSinkBackward"
+
+
+@dataclass
+class Reached:
+    """What a walk found.
+
+    Attributes:
+        common: the leaves that two roots or more reach, in the order in which the forward pass used them.
+        own: for each root, the leaves that it alone reaches, in the same order.
+        sinks: the nodes through which DistributedDataParallel passed its outputs.
+        half: whether something on the way is computed in float16.
+    """
+
+    common: list[Tensor]
+    own: list[list[Tensor]]
+    sinks: list[Any]
+    half: bool
+
+
+def reached(roots: Sequence[Tensor], stop: Any = None) -> Reached:
+    """The leaves that the roots reach.
+
+    Every node is entered at most twice, whatever the number of roots: what lies below a node that a
+    second root meets is shared.
+
+    Args:
+        roots: losses (or any tensors with a graph).
+        stop: a graph node that is not entered.
+    """
+    first: dict[Any, int] = {}
+    used: dict[Any, tuple[int, int]] = {}
+    meeting: list[Any] = []
+    sinks: dict[Any, None] = {}
+    half = False
+    for number, root in enumerate(roots):
+        edge = get_gradient_edge(root)
+        stack: list[Any] = [edge.node]
+        if edge.node.name() == _SINK:
+            sinks[edge.node] = None
+            stack = _behind(edge.node, edge.output_nr)
+        while stack:
+            node = stack.pop()
+            owner = first.get(node)
+            if owner is not None:
+                if owner != number:
+                    meeting.append(node)
+                continue
+            if node is stop:
+                continue
+            first[node] = number
+            if not node.next_functions:
+                used.setdefault(node, (0, 0))
+                continue
+            half = half or node._input_metadata[0].dtype == torch.float16
+            for position, (below, output) in enumerate(node.next_functions):
+                if below is None:
+                    continue
+                if not below.next_functions:
+                    use = (node._sequence_nr(), position)
+                    used[below] = min(use, used.get(below, use))
+                elif below.name() == _SINK:
+                    sinks[below] = None
+                    stack += _behind(below, output)
+                    continue
+                stack.append(below)
+    shared = _below(meeting)
+    own: list[list[Tensor]] = [[] for _ in roots]
+    common: list[Tensor] = []
+    for node in sorted(used, key=lambda n: used[n]):
+        variable: Tensor | None = getattr(node, "variable", None)
+        if variable is not None and node in first:
+            (common if node in shared else own[first[node]]).append(variable)
+    return Reached(common, own, list(sinks), half)
+
+
+def _behind(sink: Any, output: int) -> list[Any]:
+    """Where one output of a sink comes from: its inputs pass straight through, behind one that is no tensor."""
+    node, nr = sink.next_functions[output + 1]
+    if node is None:
+        return []
+    return _behind(node, nr) if node.name() == _SINK else [node]
+
+
+def _below(nodes: list[Any]) -> set[Any]:
+    """The nodes and everything below them."""
+    found: set[Any] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack.extend(below for below, _ in node.next_functions if below is not None)
+    return found

@@ -1,0 +1,310 @@
+"""The parameters route: exact task gradients of the shared parameters, by one backward pass a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from equipoise.gradients.base import TaskGradients, Taken, cut, entries_of
+from equipoise.gradients.delivery import Delivery
+from equipoise.gradients.features import Share
+from equipoise.gradients.passes import Found as Gradients
+from equipoise.gradients.passes import LossScale, backward, empty, fill, undisturbed
+from equipoise.gradients.ranks import Ranks
+from equipoise.gradients.shared import Found, SharedParameters
+from equipoise.gradients.step import Step
+
+
+class Passes(NamedTuple):
+    """How the passes of a step are made.
+
+    Attributes:
+        ranks: the processes that train together; None where there is one.
+        average: whether task gradients are averaged over ranks before anything looks at them.
+        keep_graph: whether the graph outlives the last pass.
+        factor: what the losses are multiplied with (a GradScaler's scale); None where nothing is asked.
+        scale: what they are multiplied with in float16 where nothing is asked.
+    """
+
+    ranks: Ranks | None
+    average: bool
+    keep_graph: bool
+    factor: float | None
+    scale: LossScale
+
+
+class AtParameters:
+    """The task gradients of one step at the parameters, and how their combination is handed over.
+
+    Args:
+        step: the losses.
+        shared: finds the shared parameters.
+        share: the shared features, where they were given.
+        how: how the passes are made.
+        found: the shared parameters, where they are known from another batch.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        shared: SharedParameters,
+        share: Share | None,
+        how: Passes,
+        found: Found | None = None,
+    ) -> None:
+        self._step = step
+        self._how = how
+        self._finder = shared
+        self._share = share
+        self._found = found
+        self._heads: list[Gradients] = []
+        self._sparse: set[Tensor] = set()
+        if share is not None:
+            share.arm(step)
+        local = how.ranks is not None and not how.average
+        self.gradients = TaskGradients(
+            self._taken, how.ranks.mean if local and how.ranks is not None else None
+        )
+
+    @property
+    def found(self) -> Found:
+        """The parameters of this step; ``own`` is in the order of the step's tasks."""
+        if self._found is None:
+            self._found = self._find()
+        return self._found
+
+    @property
+    def searched(self) -> bool:
+        """Whether the shared parameters were of interest."""
+        return self._found is not None
+
+    @property
+    def found_without_heads(self) -> Found:
+        """The shared parameters, for the losses of another batch whose heads get nothing."""
+        return self.found._replace(own=[[] for _ in self._step.names])
+
+    def _find(self) -> Found:
+        present = self._step.present
+        found = None
+        if self._share is not None:
+            found = self._finder.below(self._share.features, self._share.node, present)
+        if found is None:
+            self._share = None
+            losses = zip(self._step.names, self._step.losses, strict=True)
+            names = [name for name, loss in losses if loss is not None]
+            found = self._finder.find(present, names, whole=self._how.ranks is not None)
+        own = iter(found.own)
+        return found._replace(own=[[] if x is None else next(own) for x in self._step.losses])
+
+    # --- finding ----------------------------------------------------------------------------------
+
+    def _taken(self) -> Taken:
+        found, how = self.found, self._how
+        leaves = [*found.shared, *(leaf for own in found.own for leaf in own)]
+        factor = how.factor if how.factor is not None else how.scale.value if found.half else 1.0
+        with undisturbed(leaves, found.sinks):
+            jacobian = self._jacobian(found, factor)
+            # The scale of a GradScaler is the user's: an overflow there skips the step.
+            while how.factor is None and factor != 1.0 and not bool(jacobian.isfinite().all()):
+                if not how.scale.lower():
+                    break
+                factor = how.scale.value
+                jacobian = self._jacobian(found, factor)
+        if factor != 1.0:
+            self._heads = [[g if g is None else g / factor for g in gs] for gs in self._heads]
+        sizes = [entries_of(p) for p in found.shared]
+        if found.doubtful:
+            jacobian, sizes = self._told_apart(found, jacobian, sizes, factor)
+        unit = None if factor == 1.0 else jacobian.new_full((len(jacobian),), factor)
+        return Taken([jacobian], unit, sizes)
+
+    def _jacobian(self, found: Found, factor: float) -> Tensor:
+        """Row k the gradient of task k, times ``factor``, and the gradients of the tasks' own parameters."""
+        jacobian = empty(len(self._step.names), found.shared)
+        self._heads = [[] for _ in found.own]
+        rows = self._rows_from_features if self._share is not None else self._rows
+        waiting = []
+        ranks = self._how.ranks if self._how.average else None
+        for k, gradients in enumerate(rows(found, factor)):
+            if gradients is None:
+                jacobian[k].zero_()
+            else:
+                if ranks is None and all(g is None for g in gradients):
+                    raise ValueError(
+                        f"the gradient of loss '{self._step.names[k]}' is None for every shared parameter: it "
+                        "does not depend on them. Leave the loss out of the balancer and add it to the result"
+                    )
+                self._note_sparse(found.shared, gradients)
+                fill(jacobian[k], gradients, found.shared)
+            if ranks is not None:
+                # Under way while the next task's pass runs.
+                waiting.append(ranks.mean_in_place(jacobian[k]))
+        for finish in waiting:
+            finish()
+        return jacobian
+
+    def _last(self) -> int:
+        return max(k for k, loss in enumerate(self._step.losses) if loss is not None)
+
+    def _rows(self, found: Found, factor: float) -> Iterator[Gradients | None]:
+        """One backward pass a task, through its head and the shared parameters."""
+        last, shared = self._last(), found.shared
+        for k, loss in enumerate(self._step.losses):
+            if loss is None:
+                yield None
+                continue
+            keep = self._keeps(factor) or k != last
+            got = self._gradient(k, loss, [*shared, *found.own[k]], factor, keep)
+            self._heads[k] = got[len(shared) :]
+            yield got[: len(shared)]
+
+    def _gradient(
+        self, k: int, loss: Tensor, tensors: Sequence[Tensor], factor: float, keep: bool
+    ) -> Gradients:
+        """The gradient of the loss of task k, times ``factor``."""
+        return backward(loss, tensors, factor, keep_graph=keep)
+
+    def _keeps(self, factor: float) -> bool:
+        # A pass in float16 may have to be made again.
+        return self._how.keep_graph or (self._how.factor is None and factor != 1.0)
+
+    def _rows_from_features(self, found: Found, factor: float) -> Iterator[Gradients | None]:
+        """All heads in one backward pass, then one pass a task from the shared features down."""
+        share, step = self._share, self._step
+        assert share is not None
+        views = share.views_of(step.names)
+        here = [k for k, loss in enumerate(step.losses) if loss is not None]
+        inputs = [v for k in here for v in views[k]] + [p for k in here for p in found.own[k]]
+        starts = [torch.full_like(loss, factor) for loss in step.present]
+        keep = self._keeps(factor)
+        got = iter(
+            torch.autograd.grad(
+                step.present, inputs, starts, retain_graph=keep, allow_unused=True
+            )
+        )
+        upstream = {k: [next(got) for _ in views[k]] for k in here}
+        for k in here:
+            self._heads[k] = [next(got) for _ in found.own[k]]
+        for k in range(len(step.names)):
+            if k not in upstream:
+                yield None
+                continue
+            pairs = zip(share.features, upstream[k], strict=True)
+            reached = [(f, g) for f, g in pairs if g is not None]
+            yield list(
+                torch.autograd.grad(
+                    [f for f, _ in reached],
+                    found.shared,
+                    [g for _, g in reached],
+                    retain_graph=keep or k != here[-1],
+                    allow_unused=True,
+                )
+            )
+
+    def _note_sparse(self, shared: Sequence[Tensor], gradients: Gradients) -> None:
+        for tensor, gradient in zip(shared, gradients, strict=True):
+            if gradient is not None and gradient.is_sparse:
+                self._sparse.add(tensor)
+
+    def _told_apart(
+        self, found: Found, jacobian: Tensor, sizes: list[int], factor: float
+    ) -> tuple[Tensor, list[int]]:
+        """Takes out of the Jacobian what turns out to belong to heads."""
+        pieces = list(torch.split(jacobian, sizes, dim=1))
+        moved = torch.stack([piece.ne(0).any(1) for piece in pieces], dim=1).tolist()
+        self._found, heads = self._finder.told_apart(found, self._step.names, moved)
+        for tensor, piece, k in zip(found.shared, pieces, heads, strict=True):
+            if k >= 0:
+                self._heads[k].append(cut(piece[k] / factor, [tensor])[0])
+        kept = [piece for piece, k in zip(pieces, heads, strict=True) if k < 0]
+        if len(kept) == len(pieces):
+            return jacobian, sizes
+        if not kept:
+            raise ValueError(
+                "no parameter has a gradient of two losses: nothing is shared, so there is nothing to balance"
+            )
+        return torch.cat(kept, 1), [piece.shape[1] for piece in kept]
+
+    # --- handing over -----------------------------------------------------------------------------
+
+    def overflows(self) -> bool:
+        """Whether the factor that was asked for is too large for some task gradient; asks for them."""
+        if self._how.factor is None:
+            return False
+        return not all(bool(part.isfinite().all()) for part in self.gradients.taken().rows)
+
+    def overflowed(self) -> Tensor:
+        """The loss with its gradients as they came, for a GradScaler to find them not finite."""
+        (rows,), _, _ = self.gradients.taken()
+        ones = torch.ones_like(self._step.values)
+        assert self._how.factor is not None
+        return self._deliver(rows.sum(0), ones, ones, self._how.factor)
+
+    def deliver(
+        self,
+        weights: Tensor | None,
+        direction: list[Tensor] | None,
+        heads: Tensor,
+        shown: Tensor,
+        gradients: TaskGradients,
+    ) -> Tensor:
+        """The balanced loss with its gradients behind it.
+
+        Args:
+            weights: of the losses, ``Tensor[K]``; None for a method that has none.
+            direction: the gradient of the shared parameters, where it is no weighted sum.
+            heads: what each head's gradient is multiplied with, ``Tensor[K]``.
+            shown: the weights that give the value.
+            gradients: what the rule saw.
+        """
+        factor = 1.0 if self._how.factor is None else self._how.factor
+        if direction is None and not gradients.asked and weights is not None:
+            if weights is heads:
+                return self._step.weighted(weights) * factor if factor != 1.0 else self._step.weighted(weights)
+            if not self.found.doubtful and (self._how.factor is not None or not self.found.half):
+                return self._by_two_passes(weights, heads, shown, factor)
+        (flat,) = direction if direction is not None else gradients.combine(weights)
+        return self._deliver(flat, heads, shown, factor)
+
+    def _deliver(self, flat: Tensor, heads: Tensor, shown: Tensor, factor: float) -> Tensor:
+        found = self.found
+        if factor != 1.0:
+            flat, heads = flat * factor, heads * factor
+        gradients: list[Tensor | None] = [
+            g.to_sparse(1) if p in self._sparse else g
+            for p, g in zip(found.shared, cut(flat, found.shared), strict=True)
+        ]
+        rest: dict[Tensor, Tensor] = {}
+        # Numbers are at hand on the CPU only; elsewhere reading them would wait for the device.
+        factors: Any = heads.tolist() if heads.device.type == "cpu" else heads.unbind()
+        for leaves, of_task, by in zip(found.own, self._heads, factors, strict=True):
+            for leaf, gradient in zip(leaves, of_task, strict=True):
+                if gradient is not None:
+                    scaled = gradient if isinstance(by, float) and by == 1.0 else gradient * by
+                    rest[leaf] = scaled if leaf not in rest else rest[leaf] + scaled
+        return self._behind(shown, [*found.shared, *rest], [*gradients, *rest.values()])
+
+    def _by_two_passes(
+        self, weights: Tensor, heads: Tensor, shown: Tensor, factor: float
+    ) -> Tensor:
+        """One pass for the shared parameters and one for the heads: the weights are known."""
+        found, step = self.found, self._step
+        own = list(dict.fromkeys(leaf for leaves in found.own for leaf in leaves))
+        keep = self._how.keep_graph
+        with undisturbed([*found.shared, *own], found.sinks):
+            gradients = backward(
+                step.weighted(weights), found.shared, factor, keep_graph=keep or bool(own)
+            )
+            if own:
+                gradients += backward(step.weighted(heads), own, factor, keep_graph=keep)
+        return self._behind(shown, [*found.shared, *own], gradients)
+
+    def _behind(
+        self, shown: Tensor, leaves: list[Tensor], gradients: Gradients
+    ) -> Tensor:
+        once = not self._how.keep_graph
+        value = self._step.light().weighted(shown)
+        return Delivery(leaves, gradients, self.found.sinks, once=once).behind(value)

@@ -1,0 +1,116 @@
+"""Backward passes that find gradients and leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import grad
+
+# A list of gradients, None where a tensor is not reached.
+Found = list[Tensor | None]
+
+
+@contextmanager
+def undisturbed(leaves: Sequence[Tensor], sinks: Sequence[Any] = ()) -> Iterator[None]:
+    """Nobody is told of the backward passes inside.
+
+    Hooks of parameters are kept for the gradient that is delivered, and DistributedDataParallel does not take
+    the first pass for the end of the step (static_graph).
+
+    Args:
+        leaves: the parameters whose gradients are found.
+        sinks: nodes through which DistributedDataParallel passed its outputs.
+    """
+    hooks = [(leaf._backward_hooks, dict(leaf._backward_hooks)) for leaf in leaves if leaf._backward_hooks]
+    waiting = [model for model in map(_waiting, sinks) if model is not None]
+    for found, _ in hooks:
+        found.clear()
+    for model in waiting:
+        model._static_graph_delay_allreduce_enqueued = True
+    try:
+        yield
+    except RuntimeError as error:
+        raise _explained(error) from error
+    finally:
+        for model in waiting:
+            model._static_graph_delay_allreduce_enqueued = False
+        for found, kept in hooks:
+            found.update(kept)
+
+
+def _waiting(sink: Any) -> Any:
+    """The model that takes the first backward pass through its sink for the end of the first step."""
+    model = sink.ddp_weakref()
+    if model is None or not model.static_graph or model._static_graph_delay_allreduce_enqueued:
+        return None
+    return model
+
+
+def _explained(error: RuntimeError) -> RuntimeError:
+    """What torch says of a graph that cannot be passed several times, with the remedy."""
+    said = str(error)
+    if "donated buffer" in said:
+        return RuntimeError(
+            "the compiled part of the model can be passed backward once only, and this route passes it once a "
+            "task: set torch._functorch.config.donated_buffer = False before the first call of the compiled "
+            "model, or balance at the features with balancer.share()"
+        )
+    if "Checkpointing is not compatible with .grad()" in said:
+        return RuntimeError(
+            "reentrant activation checkpointing cannot give task gradients of parameters: use "
+            "torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or balance at the features with "
+            "balancer.share()"
+        )
+    return error
+
+
+def backward(loss: Tensor, tensors: Sequence[Tensor], scale: float, *, keep_graph: bool) -> Found:
+    """The gradient of a loss, times ``scale``, with respect to each tensor."""
+    start = None if scale == 1.0 else torch.full_like(loss, scale)
+    return list(grad(loss, list(tensors), start, retain_graph=keep_graph, allow_unused=True))
+
+
+def fill(row: Tensor, found: Sequence[Tensor | None], like: Sequence[Tensor]) -> None:
+    """Writes one task's gradients into its row: one copy, whatever the number of parameters."""
+    pieces = [
+        row.new_zeros(p.numel() * (2 if p.is_complex() else 1)) if g is None else _flat(g, row)
+        for g, p in zip(found, like, strict=True)
+    ]
+    torch.cat(pieces, out=row)
+
+
+def _flat(gradient: Tensor, row: Tensor) -> Tensor:
+    if gradient.is_sparse:
+        gradient = gradient.to_dense()
+    if gradient.is_complex():
+        gradient = torch.view_as_real(gradient.resolve_conj())
+    return gradient.reshape(-1).to(row)
+
+
+def empty(tasks: int, like: Sequence[Tensor]) -> Tensor:
+    """A Jacobian to fill; half precision is widened, since K rows are going to be summed."""
+    wide = any(p.dtype in (torch.float64, torch.complex128) for p in like)
+    entries = sum(p.numel() * (2 if p.is_complex() else 1) for p in like)
+    dtype = torch.float64 if wide else torch.float32
+    return torch.empty(tasks, entries, dtype=dtype, device=like[0].device)
+
+
+class LossScale:
+    """What losses are multiplied with where float16 is on the way: as much as does not overflow.
+
+    A power of two, so that taking it out again rounds nothing.
+    """
+
+    def __init__(self) -> None:
+        self.value = 2.0**16
+
+    def lower(self) -> bool:
+        """Takes less after an overflow; False where there is no less to take."""
+        if self.value == 1.0:
+            return False
+        self.value = max(self.value / 16, 1.0)
+        return True

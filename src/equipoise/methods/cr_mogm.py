@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
+from equipoise.methods.catalogue import method
 from equipoise.methods.options import fraction
 
 
@@ -63,9 +64,6 @@ class CRMOGM(GramianMethod):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        # The table of methods holds this one too: it can only be looked into when all are there.
-        from equipoise.methods.catalogue import method
-
         built = method(inner, **dict(options or {})) if isinstance(inner, str) else inner
         if not isinstance(built, GramianMethod):
             raise ValueError(

@@ -118,8 +118,8 @@ class Admission:
                 return None
             step = step.keep(finite, self.tasks or ())
         step = self.transformed(step)
-        if self.method.positive_losses:
-            _refuse_not_positive(step, f"'{self.method.card.id}'")
+        if self.method.least_loss != "any":
+            _refuse_low(step, f"'{self.method.card.id}'", self.method.least_loss == "zero")
         self.learning.watch(step.tensors[0])
         if self.patience >= 0:
             self._remind()
@@ -151,19 +151,18 @@ class Admission:
         """The step as the method sees it."""
         if self.transform == "none":
             return step
-        _refuse_not_positive(step, "transform='log'")
+        _refuse_low(step, "transform='log'")
         return step.logarithmic()
 
 
-def _refuse_not_positive(step: Step, who: str) -> None:
-    values = step.values.tolist()
-    if min(values) > 0:
-        return
-    name, value = next((n, v) for n, v in zip(step.names, values, strict=True) if v <= 0)
-    raise ValueError(
-        f"loss '{name}' is {value:.4g}, but {who} needs positive losses; add a constant to it, or choose a "
-        "method without a logarithm"
-    )
+def _refuse_low(step: Step, who: str, zero: bool = False) -> None:
+    """Refuses losses below 0, and 0 itself unless ``zero`` lets it in."""
+    for name, value in zip(step.names, step.values.tolist(), strict=True):
+        if value < 0 or (value == 0 and not zero):
+            raise ValueError(
+                f"loss '{name}' is {value:.4g}, but {who} needs positive losses; add a constant to it, or "
+                "choose a method without a logarithm"
+            )
 
 
 def processes() -> int:

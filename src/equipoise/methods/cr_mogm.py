@@ -73,6 +73,7 @@ class CRMOGM(GramianMethod):
         if initial not in ("first", "uniform"):
             raise ValueError(f"option 'initial' is 'first' or 'uniform'; got '{initial}'")
         self.inner = built
+        self.least_loss = built.least_loss
         self.alpha = fraction("alpha", alpha)
         self.initial = initial
 
@@ -86,6 +87,10 @@ class CRMOGM(GramianMethod):
             start = torch.full_like(fresh, 1 / fresh.shape[-1])
         self.smoothed = self.alpha * self.recall("smoothed", start) + (1 - self.alpha) * fresh
         return self.smoothed.clone()
+
+    def check(self, losses: Tensor) -> None:
+        """See :meth:`Method.check`."""
+        self.inner.check(losses)
 
     def begin(self, tasks: int) -> None:
         """See :meth:`Method.begin`."""

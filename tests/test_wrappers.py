@@ -165,7 +165,7 @@ def test_wrappers_combine_with_every_method(method: str, network: Network) -> No
         pytest.skip("has an interface of its own")
     options: dict[str, object] = {}
     # Methods that take a logarithm or an inverse of the losses need losses whose logarithm is positive.
-    if not equipoise.method(method).positive_losses:
+    if equipoise.method(method).least_loss == "any":
         options["transform"] = "log"
     if kind != "jacobian" and getattr(equipoise.method(method), "blocks", "model") == "model":
         options |= {"weight_ema": 0.5, "weight_floor": 1e-3, "weight_cap": 1e3, "update_every": 2}

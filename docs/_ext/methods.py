@@ -15,7 +15,7 @@ from typing import Any
 import figures
 
 from equipoise.methods.base import Card, Method
-from equipoise.methods.catalogue import METHODS
+from equipoise.methods.catalogue import classes
 
 KINDS = {
     "losses": "Methods that look at losses",
@@ -64,7 +64,7 @@ def passes_of(cls: type[Method]) -> str:
 def by_kind() -> dict[str, list[type[Method]]]:
     """The catalogue under its headings."""
     found: dict[str, list[type[Method]]] = {}
-    for cls in METHODS:
+    for cls in classes():
         found.setdefault(kind_of(cls), []).append(cls)
     return found
 
@@ -174,7 +174,7 @@ def page(cls: type[Method]) -> str:
 def overview() -> str:
     """Tables of all methods, by kind, and the list of their pages."""
     parts = []
-    for kind, classes in by_kind().items():
+    for kind, found in by_kind().items():
         rows = [("id", "method", "passes", "heads", "sum")]
         rows += [
             (
@@ -184,7 +184,7 @@ def overview() -> str:
                 cls.card.heads,
                 cls.card.weight_sum,
             )
-            for cls in classes
+            for cls in found
         ]
         parts += [kind, "-" * len(kind), "", table(rows, "18 46 12 14 10", header=True), ""]
     parts += [".. toctree::", "   :hidden:", ""]
@@ -201,7 +201,7 @@ def names_elsewhere() -> str:
             f"``{cls.card.libmtl}``" if cls.card.libmtl else "–",
             f"``{cls.card.torchjd}``" if cls.card.torchjd else "–",
         )
-        for cls in METHODS
+        for cls in classes()
         if cls.card.libmtl or cls.card.torchjd
     ]
     return table(rows, "34 33 33", header=True)
@@ -211,7 +211,7 @@ def readme_table() -> str:
     """The table of methods in the README: Markdown, one row a kind."""
     lines = ["| looks at | methods |", "|---|---|"]
     short = {title: needs for needs, title in KINDS.items()}
-    for kind, classes in by_kind().items():
+    for kind, found in by_kind().items():
         needs = short.get(kind)
         label = {
             "losses": "the losses",
@@ -220,7 +220,7 @@ def readme_table() -> str:
             "batches": "task gradients of three batches",
             "bilevel": "losses of validation batches",
         }.get(needs or "", "other")
-        lines.append(f"| {label} | {', '.join(f'`{cls.card.id}`' for cls in classes)} |")
+        lines.append(f"| {label} | {', '.join(f'`{cls.card.id}`' for cls in found)} |")
     return "\n".join(lines)
 
 
@@ -228,7 +228,7 @@ def write(folder: Path) -> None:
     """Writes pages, figures and tables; touches only files whose content changes."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {"overview.inc": overview(), "names.inc": names_elsewhere()}
-    for cls in METHODS:
+    for cls in classes():
         wanted[f"{cls.card.id}.rst"] = page(cls)
         if figures.drawn(cls):
             wanted[f"{cls.card.id}.svg.html"] = figures.figure(cls)

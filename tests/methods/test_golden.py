@@ -13,7 +13,7 @@ import torch
 from golden_adapter import GENERIC, Adapter, Case, Comparison, Inputs, Skip
 from torch import Tensor
 
-from equipoise.methods.catalogue import BY_ID
+from equipoise.methods.catalogue import CATALOGUE
 
 
 def adapters() -> dict[str, Adapter]:
@@ -102,7 +102,7 @@ def test_method_matches_reference_numbers(
     data = json.loads(golden_file.read_text(encoding="utf-8"))
     assert data["format"] == "golden-1", f"{golden_file}: format {data['format']}"
     name = data["method"]
-    if name not in BY_ID and name not in ADAPTERS:
+    if name not in CATALOGUE and name not in ADAPTERS:
         record_property("golden", (name, 0, 0, len(data["cases"]), ["not in the catalogue"]))
         pytest.skip(f"{name}: not in the catalogue")
     adapter = ADAPTERS.get(name, GENERIC)

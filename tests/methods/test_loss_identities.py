@@ -169,7 +169,7 @@ def test_famo_says_what_is_missing() -> None:
     with pytest.raises(RuntimeError, match="training step first"):
         method.after_step(torch.ones(2))
     with pytest.raises(ValueError, match="lower bound"):
-        method.weights(torch.tensor([0.4, 1.0]))
+        method.direction(torch.ones(2, 3), torch.tensor([0.4, 1.0]))
 
 
 def test_stch_resumed_past_its_warm_up_keeps_its_reference() -> None:

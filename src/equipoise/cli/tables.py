@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from equipoise.methods.base import Card, Method, Needs
-from equipoise.methods.catalogue import METHODS, find
+from equipoise.methods.catalogue import classes, find
 from equipoise.study import Findings, compare, headline, warnings
 
 
@@ -23,7 +23,7 @@ def show_cards(needs: str | None, as_json: bool) -> None:
     known = get_args(Needs)
     if needs is not None and needs not in known:
         raise ValueError(f"--needs {needs!r} is none of {', '.join(known)}")
-    chosen = [cls for cls in METHODS if needs in (None, cls.needs)]
+    chosen = [cls for cls in classes() if needs in (None, cls.needs)]
     if as_json:
         print(json.dumps([_facts(cls) for cls in chosen], indent=2, ensure_ascii=False))
         return

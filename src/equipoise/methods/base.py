@@ -13,6 +13,7 @@ from equipoise.methods.state import Stateful
 
 Needs = Literal["losses", "gramian", "jacobian", "batches", "bilevel"]
 Heads = Literal["weighted", "unweighted"]
+LeastLoss = Literal["any", "zero", "above_zero"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,8 @@ class Method(Stateful):
     needs: ClassVar[Needs]
     routes: ClassVar[tuple[str, ...]]
     card: ClassVar[Card]
-    positive_losses: ClassVar[bool] = False
+    # The losses that the maths takes; an option may change it.
+    least_loss: LeastLoss = "any"
     learns: ClassVar[bool] = False
     # The call between steps without which the method never gets going, such as "end_epoch()".
     awaits: str = ""
@@ -93,6 +95,27 @@ class Method(Stateful):
             ``Tensor[..., P]``.
         """
         raise NotImplementedError
+
+    def check(self, losses: Tensor) -> None:
+        """Refuses losses ``Tensor[..., K]`` that the maths cannot take.
+
+        It reads them on the host, which the maths never does; :meth:`direction` calls it first.
+
+        Raises:
+            ValueError: a loss is less than ``least_loss`` says, or not a number.
+        """
+        if self.least_loss == "any":
+            return
+        zero = self.least_loss == "zero"
+        good = losses >= 0 if zero else losses > 0
+        if bool(good.all()):
+            return
+        bad = (~good).reshape(-1, good.shape[-1]).any(0).nonzero().flatten()
+        raise ValueError(
+            f"{self.card.id} takes no loss {'below 0' if zero else 'of 0 or below'}, but that of task "
+            f"{', '.join(map(str, bad.tolist()))} (counted from 0) is: got {losses.tolist()}; add a "
+            "constant to it, or choose a method without this need"
+        )
 
     def head_factors(self, losses: Tensor) -> Tensor | None:
         """What the heads' losses ``Tensor[K]`` are multiplied with where the method's weights are not.
@@ -134,6 +157,8 @@ class LossMethod(Method):
 
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`Method.direction`."""
+        jacobian, losses = jacobian.detach(), widened(losses.detach())
+        self.check(losses)
         return combine(self.weights(losses).detach(), jacobian)
 
 
@@ -157,6 +182,8 @@ class GramianMethod(Method):
 
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`Method.direction`."""
+        jacobian, losses = jacobian.detach(), losses.detach().double()
+        self.check(losses)
         rows = jacobian.double()
         gramian = rows @ rows.mT
         squares = gramian.diagonal(dim1=-2, dim2=-1)
@@ -165,7 +192,7 @@ class GramianMethod(Method):
             raise ValueError(
                 f"the gradients of tasks {bad.tolist()} are not finite (counted from 0)"
             )
-        return combine(self.weights(gramian, losses.double()), jacobian)
+        return combine(self.weights(gramian, losses), jacobian)
 
 
 class JacobianMethod(Method):
@@ -201,7 +228,9 @@ class JacobianMethod(Method):
 
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`Method.direction`."""
-        return self.combine(jacobian, losses)
+        jacobian, losses = jacobian.detach(), widened(losses.detach())
+        self.check(losses)
+        return self.combine(widened(jacobian), losses).to(jacobian.dtype)
 
 
 class CrossBatchMethod(Method):
@@ -240,9 +269,11 @@ class CrossBatchMethod(Method):
             raise ValueError(
                 f"{self.card.id} takes the Jacobians of three independent batches; got {got}"
             )
-        first, second, third = jacobian
+        first, second, third = (rows.detach() for rows in jacobian)
+        losses = losses.detach().double()
+        self.check(losses)
         cross = first.double() @ second.double().mT
-        return combine(self.weights(cross, losses.double()), third)
+        return combine(self.weights(cross, losses), third)
 
 
 class BilevelMethod(LossMethod):
@@ -291,4 +322,10 @@ class Random(Method):
 
 def combine(weights: Tensor, jacobian: Tensor) -> Tensor:
     """The weighted sum ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
-    return (weights.to(jacobian).unsqueeze(-2) @ jacobian).squeeze(-2)
+    rows = widened(jacobian)
+    return (weights.to(rows).unsqueeze(-2) @ rows).squeeze(-2).to(jacobian.dtype)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor in float32 where it has half precision: inverses and squares overflow there."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -4,146 +4,91 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from importlib import import_module
 from typing import Any
 
-from equipoise.methods.adatask import AdaTask
-from equipoise.methods.aligned_mtl import AlignedMTL
-from equipoise.methods.auto_lambda import AutoLambda
 from equipoise.methods.base import Card, Method
-from equipoise.methods.cagrad import CAGrad
-from equipoise.methods.config import ConFIG
-from equipoise.methods.conicgrad import ConicGrad
-from equipoise.methods.cosmos import COSMOS
-from equipoise.methods.cov import CoV
-from equipoise.methods.cr_mogm import CRMOGM
-from equipoise.methods.db_mtl import DBMTL
-from equipoise.methods.dtp import DTP
-from equipoise.methods.dualproj import DualProj
-from equipoise.methods.dwa import DWA
-from equipoise.methods.epo import EPO
-from equipoise.methods.ew import EW
-from equipoise.methods.excess_mtl import ExcessMTL
-from equipoise.methods.fairgrad import FairGrad
-from equipoise.methods.famo import FAMO
-from equipoise.methods.forum import FORUM
-from equipoise.methods.gls import GLS
-from equipoise.methods.go4align import GO4Align
-from equipoise.methods.graddrop import GradDrop
-from equipoise.methods.gradnorm import GradNorm
-from equipoise.methods.gradops import GradOPS
-from equipoise.methods.gradvac import GradVac
-from equipoise.methods.group_dro import GroupDRO
-from equipoise.methods.igb import IGB
-from equipoise.methods.imtl import IMTL
-from equipoise.methods.imtl_g import IMTLG
-from equipoise.methods.imtl_l import IMTLL
-from equipoise.methods.krum import Krum
-from equipoise.methods.lbtw import LBTW
-from equipoise.methods.ldc_mtl import LDCMTL
-from equipoise.methods.mean import Mean
-from equipoise.methods.metabalance import MetaBalance
-from equipoise.methods.mgda import MGDA
-from equipoise.methods.moco import MoCo
-from equipoise.methods.modo import MoDo
-from equipoise.methods.moml import MOML
-from equipoise.methods.nash_mtl import NashMTL
-from equipoise.methods.pareto_mtl import ParetoMTL
-from equipoise.methods.pbi import PBI
-from equipoise.methods.pcgrad import PCGrad
-from equipoise.methods.pivrg import PIVRG
-from equipoise.methods.relobralo import ReLoBRaLo
-from equipoise.methods.rgw import RGW
-from equipoise.methods.rlw import RLW
-from equipoise.methods.rotograd import RotoGrad
-from equipoise.methods.scalarization import Scalarization
-from equipoise.methods.sdmgrad import SDMGrad
-from equipoise.methods.si import SI
-from equipoise.methods.slaw import SLAW
-from equipoise.methods.softadapt import SoftAdapt
-from equipoise.methods.stch import STCH
-from equipoise.methods.tchebycheff import Tchebycheff
-from equipoise.methods.trimmed_mean import TrimmedMean
-from equipoise.methods.unit_norm import UnitNorm
-from equipoise.methods.upgrad import UPGrad
-from equipoise.methods.uw import UW
-from equipoise.methods.uw_o import UWO
-from equipoise.methods.uw_so import UWSO
 
-METHODS: tuple[type[Method], ...] = (
+# Id of every method, and where it is: module of this folder and class. A module is imported when its method
+# is asked for, so that ``import equipoise`` does not read sixty files for the one that is used.
+CATALOGUE: dict[str, str] = {
     # losses
-    EW,
-    Mean,
-    Scalarization,
-    RLW,
-    UW,
-    UWO,
-    UWSO,
-    DWA,
-    GLS,
-    IMTLL,
-    SI,
-    FAMO,
-    STCH,
-    Tchebycheff,
-    COSMOS,
-    PBI,
-    GO4Align,
-    IGB,
-    CoV,
-    SLAW,
-    LBTW,
-    DTP,
-    SoftAdapt,
-    ReLoBRaLo,
-    GroupDRO,
-    LDCMTL,
+    "ew": "ew:EW",
+    "mean": "mean:Mean",
+    "scalarization": "scalarization:Scalarization",
+    "rlw": "rlw:RLW",
+    "uw": "uw:UW",
+    "uw_o": "uw_o:UWO",
+    "uw_so": "uw_so:UWSO",
+    "dwa": "dwa:DWA",
+    "gls": "gls:GLS",
+    "imtl_l": "imtl_l:IMTLL",
+    "si": "si:SI",
+    "famo": "famo:FAMO",
+    "stch": "stch:STCH",
+    "tchebycheff": "tchebycheff:Tchebycheff",
+    "cosmos": "cosmos:COSMOS",
+    "pbi": "pbi:PBI",
+    "go4align": "go4align:GO4Align",
+    "igb": "igb:IGB",
+    "cov": "cov:CoV",
+    "slaw": "slaw:SLAW",
+    "lbtw": "lbtw:LBTW",
+    "dtp": "dtp:DTP",
+    "softadapt": "softadapt:SoftAdapt",
+    "relobralo": "relobralo:ReLoBRaLo",
+    "group_dro": "group_dro:GroupDRO",
+    "ldc_mtl": "ldc_mtl:LDCMTL",
     # gramian
-    RGW,
-    MGDA,
-    PCGrad,
-    CAGrad,
-    NashMTL,
-    FairGrad,
-    PIVRG,
-    IMTLG,
-    IMTL,
-    AlignedMTL,
-    UPGrad,
-    DualProj,
-    ConFIG,
-    Krum,
-    GradVac,
-    GradNorm,
-    UnitNorm,
-    CRMOGM,
-    RotoGrad,
-    MetaBalance,
-    ConicGrad,
-    GradOPS,
-    EPO,
-    ParetoMTL,
+    "rgw": "rgw:RGW",
+    "mgda": "mgda:MGDA",
+    "pcgrad": "pcgrad:PCGrad",
+    "cagrad": "cagrad:CAGrad",
+    "nash_mtl": "nash_mtl:NashMTL",
+    "fairgrad": "fairgrad:FairGrad",
+    "pivrg": "pivrg:PIVRG",
+    "imtl_g": "imtl_g:IMTLG",
+    "imtl": "imtl:IMTL",
+    "aligned_mtl": "aligned_mtl:AlignedMTL",
+    "upgrad": "upgrad:UPGrad",
+    "dualproj": "dualproj:DualProj",
+    "config": "config:ConFIG",
+    "krum": "krum:Krum",
+    "gradvac": "gradvac:GradVac",
+    "gradnorm": "gradnorm:GradNorm",
+    "unit_norm": "unit_norm:UnitNorm",
+    "cr_mogm": "cr_mogm:CRMOGM",
+    "rotograd": "rotograd:RotoGrad",
+    "metabalance": "metabalance:MetaBalance",
+    "conicgrad": "conicgrad:ConicGrad",
+    "gradops": "gradops:GradOPS",
+    "epo": "epo:EPO",
+    "pareto_mtl": "pareto_mtl:ParetoMTL",
     # jacobian
-    GradDrop,
+    "graddrop": "graddrop:GradDrop",
     # batches
-    MoDo,
-    SDMGrad,
+    "modo": "modo:MoDo",
+    "sdmgrad": "sdmgrad:SDMGrad",
     # bilevel
-    MOML,
-    AutoLambda,
-    FORUM,
-    TrimmedMean,
-    AdaTask,
-    DBMTL,
-    ExcessMTL,
-    MoCo,
-)
+    "moml": "moml:MOML",
+    "auto_lambda": "auto_lambda:AutoLambda",
+    "forum": "forum:FORUM",
+    "trimmed_mean": "trimmed_mean:TrimmedMean",
+    "adatask": "adatask:AdaTask",
+    "db_mtl": "db_mtl:DBMTL",
+    "excess_mtl": "excess_mtl:ExcessMTL",
+    "moco": "moco:MoCo",
+}
 
-BY_ID: dict[str, type[Method]] = {cls.card.id: cls for cls in METHODS}
+
+def classes() -> tuple[type[Method], ...]:
+    """The classes of all methods, in the order of the catalogue; imports every one."""
+    return tuple(find(name) for name in CATALOGUE)
 
 
 def methods() -> list[Card]:
     """The cards of all methods, in the order of the catalogue."""
-    return [cls.card for cls in METHODS]
+    return [cls.card for cls in classes()]
 
 
 def find(name: str) -> type[Method]:
@@ -152,9 +97,11 @@ def find(name: str) -> type[Method]:
     Raises:
         ValueError: there is none; the message names the nearest ones.
     """
-    if name in BY_ID:
-        return BY_ID[name]
-    raise ValueError(f"no method is called '{name}'{_suggestion(name, list(BY_ID))}")
+    if name not in CATALOGUE:
+        raise ValueError(f"no method is called '{name}'{_suggestion(name, list(CATALOGUE))}")
+    module, _, cls = CATALOGUE[name].partition(":")
+    found: type[Method] = getattr(import_module(f"equipoise.methods.{module}"), cls)
+    return found
 
 
 def method(name: str, **options: Any) -> Method:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
-from equipoise.methods.options import check_positive, fraction
+from equipoise.methods.options import fraction, off_zero
 
 VARIANCE_FLOOR = 1e-8  # as in the official code; keeps constant losses from 0 / 0
 
@@ -23,19 +23,20 @@ class CoV(LossMethod):
 
     with :math:`\mu, \sigma` the running mean and standard deviation over the steps before. The
     weights are 1 / K until every task present has two steps behind it.
+    A loss of exactly 0 counts as 1e-8.
 
     Args:
         decay: None averages all steps alike; a value in [0, 1) forgets old steps exponentially.
 
     Raises:
-        ValueError: a loss is not positive, or ``decay`` is outside [0, 1).
+        ValueError: a loss is negative, or ``decay`` is outside [0, 1).
 
     References:
         Groenendijk et al., *Multi-Loss Weighting with Coefficient of Variations*, WACV 2021,
         arXiv:2009.01717.
     """
 
-    positive_losses = True
+    least_loss = "zero"
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {
         "count": (-1,),
         "mean_loss": (-1,),
@@ -73,7 +74,6 @@ class CoV(LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
         losses = losses.detach()
         zero = torch.zeros_like(losses)
         count = self.recall("count", zero)
@@ -86,12 +86,12 @@ class CoV(LossMethod):
         weights = torch.where(known, variation, 1)
         weights = weights / weights.sum(-1, keepdim=True)
 
-        ratio = losses / mean_loss
+        ratio = off_zero(losses) / off_zero(mean_loss)
         keep = count / (count + 1)
         if self.decay is not None:
             keep = self.decay * (count > 0).to(losses)
         step = ratio - mean_ratio
-        self.mean_ratio = mean_ratio + (1 - keep) * step
+        self.mean_ratio = torch.lerp(ratio, mean_ratio, keep)  # never rounded to 0
         self.variance = keep * (variance + (1 - keep) * step**2)
         self.mean_loss = keep * mean_loss + (1 - keep) * losses
         self.count = count + 1

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
+from equipoise.methods.catalogue import method
 from equipoise.methods.options import fraction
 
 
@@ -63,9 +64,6 @@ class CRMOGM(GramianMethod):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        # The table of methods holds this one too: it can only be looked into when all are there.
-        from equipoise.methods.catalogue import method
-
         built = method(inner, **dict(options or {})) if isinstance(inner, str) else inner
         if not isinstance(built, GramianMethod):
             raise ValueError(
@@ -75,6 +73,7 @@ class CRMOGM(GramianMethod):
         if initial not in ("first", "uniform"):
             raise ValueError(f"option 'initial' is 'first' or 'uniform'; got '{initial}'")
         self.inner = built
+        self.least_loss = built.least_loss
         self.alpha = fraction("alpha", alpha)
         self.initial = initial
 
@@ -88,6 +87,10 @@ class CRMOGM(GramianMethod):
             start = torch.full_like(fresh, 1 / fresh.shape[-1])
         self.smoothed = self.alpha * self.recall("smoothed", start) + (1 - self.alpha) * fresh
         return self.smoothed.clone()
+
+    def check(self, losses: Tensor) -> None:
+        """See :meth:`Method.check`."""
+        self.inner.check(losses)
 
     def begin(self, tasks: int) -> None:
         """See :meth:`Method.begin`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, combine
-from equipoise.methods.options import check_positive, fraction, not_negative
+from equipoise.methods.options import fraction, not_negative
 from equipoise.methods.tracked import Tracked
 
 EPSILON = 1e-8
@@ -30,13 +30,13 @@ class DBMTL(Tracked):
         beta_sigma: :math:`\sigma \ge 0`, how the averaging fades out.
 
     Raises:
-        ValueError: an option out of its range; a loss that is not positive.
+        ValueError: an option out of its range; a negative loss.
 
     References:
         Lin et al., *Dual-Balancing for Multi-Task Learning*, 2023, arXiv:2308.12029.
     """
 
-    positive_losses = True
+    least_loss = "zero"
     averages = True
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"average": (-2,), "count": ()}
     card = Card(
@@ -67,7 +67,6 @@ class DBMTL(Tracked):
 
     def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`JacobianMethod.combine`."""
-        check_positive(self, losses)
         rows = jacobian / (losses.to(jacobian) + EPSILON).unsqueeze(-1)
         if self.beta:
             self.count = self.recall("count", jacobian.new_zeros(())) + 1

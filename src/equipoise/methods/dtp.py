@@ -86,7 +86,7 @@ class DTP(LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        if getattr(self, "scores", None) is None:
+        if not self.knows("scores"):
             return losses.new_ones(losses.shape)
         kappa = self.recall("scores", torch.full_like(self.scores, torch.nan)).to(losses)
         kappa = kappa.clamp(min=self.floor)

@@ -89,7 +89,7 @@ class DWA(LossMethod):
 
     def end_epoch(self) -> None:
         """See :meth:`Method.end_epoch`."""
-        if self.window is None and getattr(self, "total", None) is not None:
+        if self.window is None and self.knows("total"):
             self._close(self.count > 0)
 
     def _by_epoch(self, losses: Tensor) -> Tensor:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
-from equipoise.methods.options import PerTask, check_positive, not_negative
+from equipoise.methods.options import PerTask, not_negative, off_zero
 from equipoise.methods.upgrad import preferred
 from equipoise.solvers import Solution, simplex_lp
 from equipoise.solvers.active_set import SIGN
@@ -43,14 +42,14 @@ class EPO(GramianMethod):
         relaxed: whether the dominance mode may lose balance.
 
     Raises:
-        ValueError: an option out of its range; a loss that is not positive.
+        ValueError: an option out of its range; a negative loss.
 
     References:
         Mahapatra and Rajan, *Multi-Task Learning with User Preferences: Gradient Descent with
         Controlled Ascent in Pareto Optimization*, ICML 2020.
     """
 
-    positive_losses: ClassVar[bool] = True
+    least_loss = "zero"
     card = Card(
         id="epo",
         name="EPO",
@@ -98,11 +97,10 @@ class EPO(GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
-        check_positive(self, losses)
         exact = gramian.double()
         r = preferred(self, self.preference, exact, losses.to(exact))
         r = r / r.sum(-1, keepdim=True)
-        weighted = r * losses.to(exact)
+        weighted = r * off_zero(losses).to(exact)
         logs = (weighted / weighted.mean(-1, keepdim=True)).log()
         uneven = (logs.exp() * logs).mean(-1, keepdim=True)
         adjustment = (r * (logs - uneven)).unsqueeze(-1)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import Card, LossMethod
+from equipoise.methods.base import Card, LossMethod, widened
 from equipoise.methods.options import PerTask, not_negative, positive
 from equipoise.methods.own_adam import OwnAdam
 
@@ -83,6 +83,19 @@ class FAMO(OwnAdam, LossMethod):
         self.min_losses = PerTask("min_losses", min_losses)
         self.eps = not_negative("eps", eps)
 
+    def check(self, losses: Tensor) -> None:
+        """See :meth:`Method.check`: every loss has to lie above its lower bound.
+
+        Raises:
+            ValueError: one does not.
+        """
+        if not bool((self._gaps(losses) > 0).all()):
+            raise ValueError(
+                f"famo needs every loss above its lower bound, got {losses.detach().tolist()} with "
+                f"bounds {self.min_losses.exact.tolist()}; set min_losses to values the losses "
+                "never go below"
+            )
+
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
         gaps = self._gaps(losses)
@@ -96,12 +109,19 @@ class FAMO(OwnAdam, LossMethod):
 
         Raises:
             RuntimeError: no step came before.
+            ValueError: the losses are not those of the tasks of the step, or one is below its bound.
         """
-        if getattr(self, "before", None) is None:
+        if not self.knows("before"):
             raise RuntimeError(
                 "famo: after_step() compares the losses before and after an optimiser step; take a "
                 "training step first"
             )
+        if losses.shape != self.before.shape:
+            raise ValueError(
+                f"famo: after_step() takes the losses of the tasks of the step before, "
+                f"{self.before.shape[-1]} of them; got {tuple(losses.shape)}"
+            )
+        self.check(losses)
         delta = self.before - self._gaps(losses).log()
         logits = self.recall("logits", torch.zeros_like(delta))
         z = logits.softmax(-1)
@@ -109,11 +129,5 @@ class FAMO(OwnAdam, LossMethod):
         self.logits = logits + self.adam(gradient, self.lr)
 
     def _gaps(self, losses: Tensor) -> Tensor:
-        gaps = losses.detach() - self.min_losses.of(self, losses) + self.eps
-        if not bool((gaps > 0).all()):
-            raise ValueError(
-                f"famo needs every loss above its lower bound, got {losses.detach().tolist()} with "
-                f"bounds {self.min_losses.exact.tolist()}; set min_losses to values the losses "
-                "never go below"
-            )
-        return gaps
+        losses = widened(losses.detach())
+        return losses - self.min_losses.of(self, losses) + self.eps

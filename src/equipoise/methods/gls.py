@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
-from equipoise.methods.options import check_positive
+from equipoise.methods.options import off_zero
 
 
 class GLS(LossMethod):
@@ -15,17 +15,18 @@ class GLS(LossMethod):
         L = \Big(\prod_j L_j\Big)^{1/K}, \quad w_k = \partial L / \partial L_k = \frac{L}{K L_k}
 
     The sum of weights times losses is the geometric mean itself. Worked out in logarithms: the
-    plain product of many small losses underflows.
+    plain product of many small losses underflows. A loss of exactly 0 counts as 1e-8; the mean is
+    smallest there, so that the other tasks all but rest.
 
     Raises:
-        ValueError: a loss is not positive.
+        ValueError: a loss is negative.
 
     References:
         Chennupati et al., *MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy
         for Multi-Task Learning*, CVPR Workshops 2019, arXiv:1904.08492.
     """
 
-    positive_losses = True
+    least_loss = "zero"
 
     card = Card(
         id="gls",
@@ -53,6 +54,5 @@ class GLS(LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
-        logs = losses.detach().log()
+        logs = off_zero(losses.detach()).log()
         return (logs.mean(-1, keepdim=True) - logs).exp() / losses.shape[-1]

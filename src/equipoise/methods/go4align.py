@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
-from equipoise.methods.options import check_positive, not_negative, positive
+from equipoise.methods.options import not_negative, off_zero, positive
 
 
 class GO4Align(LossMethod):
@@ -21,20 +21,21 @@ class GO4Align(LossMethod):
         w_k = \operatorname{mean} \{\gamma_j : j \text{ in the group of } k\}
 
     The groups are the optimal one-dimensional k-means clusters of :math:`\gamma`, found exactly.
+    A loss of exactly 0 counts as 1e-8.
 
     Args:
         num_groups: number of groups, at most K are used.
         beta: :math:`\beta \ge 0`, step size of the influence q.
 
     Raises:
-        ValueError: a loss is not positive, or an option is out of its range.
+        ValueError: a loss is negative, or an option is out of its range.
 
     References:
         Shen et al., *GO4Align: Group Optimization for Multi-Task Alignment*, NeurIPS 2024,
         arXiv:2404.06486.
     """
 
-    positive_losses = True
+    least_loss = "zero"
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"log_influence": (-1,)}
     log_influence: Tensor
 
@@ -65,8 +66,7 @@ class GO4Align(LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
-        losses = losses.detach()
+        losses = off_zero(losses.detach())
         # Logarithms, so that an influence of e^-1000 is not lost for good.
         log_q = self.recall("log_influence", torch.zeros_like(losses)) - self.beta * losses
         # Centred only when all tasks are here: absent ones keep their proportion to the others.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
-from equipoise.methods.options import PerTask, check_positive, positive
+from equipoise.methods.options import PerTask, first_positive, off_zero, positive
 
 Form = Literal["paper", "softmax"]
 Optimizer = Literal["sgd", "adam"]
@@ -24,26 +24,30 @@ class GradNorm(GramianMethod):
               \bar G = \tfrac1K \sum_k |w_k| \|g_k\|, \quad
               r_k = \frac{L_k / L_k(0)}{\tfrac1K \sum_j L_j / L_j(0)}
 
-    with the target held constant. In the ``"paper"`` form the weights themselves are moved and then
-    rescaled to sum to K; a weight may turn negative. In the ``"softmax"`` form
-    :math:`w = K \operatorname{softmax}(s)` and s is moved, so they stay positive.
+    with the target held constant. In the ``"softmax"`` form :math:`w = K \operatorname{softmax}(s)` and s
+    is moved, so the weights stay positive. The ``"paper"`` form moves the weights themselves and then
+    rescales them to sum to K: as published, and not safe. Where the losses differ much in scale a weight
+    soon passes 0, the network then climbs that task's loss, and where the sum passes 0 all weights change
+    sign or explode (``"sgd"`` above all).
+
+    A loss of exactly 0 counts as 1e-8, and a first loss of 0 gives way to the first above it.
 
     Args:
         alpha: :math:`\alpha \ge 0`, how strongly training rates are pulled together.
         lr: learning rate of the weights.
         optimizer: ``"sgd"`` or ``"adam"`` (with its usual constants).
-        form: what is moved.
+        form: what is moved; ``"paper"`` is for comparison with published numbers.
         initial_losses: L(0), one number or one a task; None takes the losses of a task's first step.
 
     Raises:
-        ValueError: an option out of its range; a loss that is not positive.
+        ValueError: an option out of its range; a negative loss.
 
     References:
         Chen et al., *GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask
         Networks*, ICML 2018, arXiv:1711.02257.
     """
 
-    positive_losses = True
+    least_loss = "zero"
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {
         "moved": (-1,),
         "initial": (-1,),
@@ -66,7 +70,11 @@ class GradNorm(GramianMethod):
         weight_sum="K",
         degree=None,
         unit_free=False,
-        defaults="alpha = 1.5, the paper's value for NYUv2; Adam with learning rate 0.025.",
+        defaults=(
+            "alpha = 1.5, the paper's value for NYUv2; Adam with learning rate 0.025; the softmax form, for "
+            "the weights of the paper's turn negative, and the network then ascends, where losses differ in "
+            "scale."
+        ),
         deviations=(
             "The paper takes the norms at the last shared layer, here at whatever is shared. LibMTL "
             "has the softmax form, equal weights in the first epoch and unweighted heads; "
@@ -80,7 +88,7 @@ class GradNorm(GramianMethod):
         alpha: float = 1.5,
         lr: float = 0.025,
         optimizer: Optimizer = "adam",
-        form: Form = "paper",
+        form: Form = "softmax",
         initial_losses: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -106,17 +114,16 @@ class GradNorm(GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
-        check_positive(self, losses)
         current = losses.detach().to(gramian)
         start = current if self.given is None else self.given.of(self, current).expand_as(current)
-        self.initial = self.recall("initial", start)
+        self.initial = first_positive(self.recall("initial", start), current)
         moved = self.recall("moved", torch.ones_like(current))
         tasks = current.shape[-1]
         share = moved.softmax(-1)
         weights = moved if self.form == "paper" else tasks * share
         norms = gramian.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt()
         scaled = weights.abs() * norms
-        rate = current / self.initial
+        rate = off_zero(current) / off_zero(self.initial)
         rate = rate / rate.mean(-1, keepdim=True)
         target = scaled.mean(-1, keepdim=True) * rate**self.alpha
         slope = norms * (scaled - target).sign() * weights.sign()

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from equipoise.methods.base import Card
 from equipoise.methods.imtl_g import IMTLG
-from equipoise.methods.options import check_positive
+from equipoise.methods.options import off_zero
 
 
 class IMTL(IMTLG):
@@ -17,16 +17,16 @@ class IMTL(IMTLG):
 
     IMTL-L learns :math:`e^{s_k}` by minimising :math:`e^{s_k} L_k - s_k`; here its minimiser
     :math:`1 / L_k` is taken at every step, so there is nothing to train. The direction is IMTL-G's; the
-    scaling changes its length.
+    scaling changes its length. A loss of exactly 0 counts as 1e-8.
 
     Raises:
-        ValueError: a loss is not positive.
+        ValueError: a loss is negative.
 
     References:
         Liu et al., *Towards Impartial Multi-task Learning*, ICLR 2021.
     """
 
-    positive_losses = True
+    least_loss = "zero"
     card = Card(
         id="imtl",
         name="IMTL",
@@ -51,11 +51,10 @@ class IMTL(IMTLG):
 
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
-        check_positive(self, losses)
-        scale = losses.to(gramian)
+        scale = off_zero(losses).to(gramian)
         scaled = gramian / scale.unsqueeze(-1) / scale.unsqueeze(-2)
         return super().weights(scaled, losses) / scale
 
     def head_factors(self, losses: Tensor) -> Tensor:
         """The heads get the scaled loss, as in the paper."""
-        return 1 / losses
+        return 1 / off_zero(losses)

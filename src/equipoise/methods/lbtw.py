@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
-from equipoise.methods.options import check_positive, not_negative
+from equipoise.methods.options import first_positive, not_negative, off_zero
 
 
 class LBTW(LossMethod):
@@ -18,20 +18,20 @@ class LBTW(LossMethod):
     .. math:: w_k = K \frac{r_k^\alpha}{\sum_j r_j^\alpha}, \quad r_k = L_k / L_k^\text{first}
 
     with :math:`L_k^\text{first}` the loss of the epoch's first batch. Without :meth:`end_epoch` it
-    is the first loss of all.
+    is the first loss of all. A first loss of 0 gives way to the first above it.
 
     Args:
         alpha: :math:`\alpha \ge 0`; 0 weights all tasks with 1.
 
     Raises:
-        ValueError: a loss is not positive, or ``alpha`` is negative.
+        ValueError: a loss is negative, or ``alpha`` is negative.
 
     References:
         Liu et al., *Loss-Balanced Task Weighting to Reduce Negative Transfer in Multi-Task
         Learning*, AAAI 2019 (student abstract).
     """
 
-    positive_losses = True
+    least_loss = "zero"
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"first": (-1,)}
     first: Tensor
 
@@ -60,13 +60,13 @@ class LBTW(LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
         losses = losses.detach()
-        self.first = self.recall("first", losses)
-        return losses.shape[-1] * (self.alpha * (losses / self.first).log()).softmax(-1)
+        self.first = first_positive(self.recall("first", losses), losses)
+        rate = off_zero(losses) / off_zero(self.first)
+        return losses.shape[-1] * (self.alpha * rate.log()).softmax(-1)
 
     def end_epoch(self) -> None:
         """See :meth:`Method.end_epoch`."""
-        if getattr(self, "first", None) is not None:
+        if self.knows("first"):
             self.first = torch.full_like(self.first, torch.nan)
             self._unseen = True

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card
 from equipoise.methods.learned import Learned
-from equipoise.methods.options import PerTask, check_positive, not_negative
+from equipoise.methods.options import PerTask, first_positive, not_negative, off_zero
 
 
 class LDCMTL(Learned):
@@ -19,8 +20,8 @@ class LDCMTL(Learned):
         \min_{\theta, s} \sum_k v_k \ell_k + \lambda \sum_{k < K} |v_k \ell_k - v_{k+1} \ell_{k+1}|,
         \quad v = \operatorname{softmax}(s), \quad \ell_k = \frac{L_k \min_j L_j(0)}{L_k(0)}
 
-    with :math:`L(0)` the losses of the first step. The weights are the derivatives by :math:`L_k`,
-    and the sum of weights times losses is the objective itself. Only neighbouring tasks are
+    with :math:`L(0)` the losses of the first step; a task that starts at 0 takes its first loss above
+    it. The weights are the derivatives by :math:`L_k`, and the sum of weights times losses is the objective itself. Only neighbouring tasks are
     compared, so the order of the tasks matters.
 
     Args:
@@ -28,14 +29,14 @@ class LDCMTL(Learned):
         init: start of ``s``, one number or one a task.
 
     Raises:
-        ValueError: a loss is not positive, or an option is out of its range.
+        ValueError: a loss is negative, or an option is out of its range.
 
     References:
         Xiao et al., *LDC-MTL: Balancing Multi-Task Learning through Scalable Loss Discrepancy
         Control*, 2025, arXiv:2502.08585.
     """
 
-    positive_losses = True
+    least_loss = "zero"
     symmetric = False
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"first": (-1,)}
     first: Tensor
@@ -66,15 +67,16 @@ class LDCMTL(Learned):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
         losses = losses.detach()
-        self.first = self.recall("first", losses)
+        self.first = first_positive(self.recall("first", losses), losses)
         v = self.learned(losses).softmax(-1)
         # In units of the first losses, where equal tasks are exactly equal.
-        above = (v * (losses / self.first)).detach().diff(dim=-1).sign()
+        above = (v * (losses / off_zero(self.first))).detach().diff(dim=-1).sign()
         # d|a_k - a_(k+1)|: the larger of two neighbours is pushed down, the smaller up.
         push = losses.new_zeros(losses.shape)
         push[..., 1:] += above
         push[..., :-1] -= above
-        unit = self.first.amin(-1, keepdim=True) / self.first
+        known = self.first > 0
+        least = torch.where(known, self.first, torch.inf).amin(-1, keepdim=True)
+        unit = torch.where(known, least / self.first, 1)
         return v * (1 + self.strength * push) * unit

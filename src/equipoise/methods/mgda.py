@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
-from equipoise.methods.options import check_positive
+from equipoise.methods.options import off_zero
 from equipoise.solvers import min_norm
 
 Normalization = Literal["none", "l2", "loss", "loss_plus"]
@@ -28,7 +28,7 @@ class MGDA(GramianMethod):
         normalization: what the gradients are divided by before the weights are found.
 
     Raises:
-        ValueError: no such normalisation; a loss that is not positive where losses divide.
+        ValueError: no such normalisation; a negative loss where losses divide (0 counts as 1e-8).
 
     References:
         Desideri, *Multiple-gradient descent algorithm (MGDA) for multiobjective optimization*, Comptes
@@ -68,6 +68,7 @@ class MGDA(GramianMethod):
                 f"got '{normalization}'"
             )
         self.normalization: Normalization = normalization
+        self.least_loss = "zero" if normalization in ("loss", "loss_plus") else "any"
 
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
@@ -76,8 +77,7 @@ class MGDA(GramianMethod):
             norms = gramian.diagonal(dim1=-2, dim2=-1).sqrt()
             scaled = _divided(scaled, norms.masked_fill(norms == 0, 1.0))
         if self.normalization in ("loss", "loss_plus"):
-            check_positive(self, losses)
-            scaled = _divided(scaled, losses.to(gramian))
+            scaled = _divided(scaled, off_zero(losses).to(gramian))
         return min_norm(scaled).accept(gramian, "mgda")
 
 

@@ -106,14 +106,15 @@ def fraction(option: str, value: float) -> float:
     return value
 
 
-def check_positive(method: Method, losses: Tensor) -> None:
-    """Refuses losses that a method cannot divide by or take the logarithm of.
+def first_positive(kept: Tensor, losses: Tensor) -> Tensor:
+    """The loss that later ones are compared with: the kept one, or where that is still 0 the new one."""
+    return torch.where(kept == 0, losses, kept)
 
-    Raises:
-        ValueError: a loss is zero, negative or not a number.
+
+def off_zero(values: Tensor) -> Tensor:
+    """The values, 1e-8 in place of every exact 0: for what divides by losses or takes their logarithm.
+
+    A hinge loss reaches 0 and has no gradient there, so its weight is of no matter as long as it is
+    finite. The number is that of UW-O's first author, who adds it to every loss.
     """
-    if not bool((losses > 0).all()):
-        raise ValueError(
-            f"{method.card.id} needs every loss above 0, got {losses.detach().tolist()}; shift a "
-            "loss that can reach 0 by a constant, or choose a method without this need"
-        )
+    return torch.where(values == 0, 1e-8, values)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod, Random
-from equipoise.methods.options import check_positive, fraction, positive
+from equipoise.methods.options import first_positive, fraction, off_zero, positive
 
 
 class ReLoBRaLo(Random, LossMethod):
@@ -20,7 +20,8 @@ class ReLoBRaLo(Random, LossMethod):
         t-1), \quad \hat w_k(t; t') = K \operatorname{softmax}_k\Big(\frac{L_k(t)}{\tau
         L_k(t')}\Big)
 
-    with :math:`\rho` a coin that shows 1 with probability ``memory``.
+    with :math:`\rho` a coin that shows 1 with probability ``memory``. A loss of exactly 0 counts as
+    1e-8, and a first loss of 0 gives way to the first above it.
 
     Args:
         alpha: :math:`\alpha`, how slowly the weights change, in [0, 1).
@@ -29,14 +30,14 @@ class ReLoBRaLo(Random, LossMethod):
         seed: where the coins start; None takes torch's seed.
 
     Raises:
-        ValueError: a loss is not positive, or an option is out of its range.
+        ValueError: a loss is negative, or an option is out of its range.
 
     References:
         Bischof and Kraus, *Multi-Objective Loss Balancing for Physics-Informed Deep Learning*,
         2021, arXiv:2110.09813.
     """
 
-    positive_losses = True
+    least_loss = "zero"
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {
         "first": (-1,),
         "last": (-1,),
@@ -81,9 +82,9 @@ class ReLoBRaLo(Random, LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
         losses = losses.detach()
-        first, last = self.recall("first", losses), self.recall("last", losses)
+        first = first_positive(self.recall("first", losses), losses)
+        last = self.recall("last", losses)
         smoothed = self.recall("smoothed", torch.ones_like(losses))
         toss = torch.rand((*losses.shape[:-1], 1), generator=self.generator, dtype=torch.float64)
         back = self._since(losses, first)
@@ -93,4 +94,6 @@ class ReLoBRaLo(Random, LossMethod):
         return self.smoothed
 
     def _since(self, losses: Tensor, then: Tensor) -> Tensor:
-        return losses.shape[-1] * (losses / (self.temperature * then)).softmax(-1)
+        return losses.shape[-1] * (off_zero(losses) / (self.temperature * off_zero(then))).softmax(
+            -1
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
-from equipoise.methods.options import check_positive
+from equipoise.methods.options import off_zero
 
 
 class SI(LossMethod):
@@ -13,15 +13,17 @@ class SI(LossMethod):
 
     .. math:: w_k = \frac{\partial}{\partial L_k} \sum_j \log L_j = 1 / L_k
 
+    A loss of exactly 0 counts as 1e-8.
+
     Raises:
-        ValueError: a loss is not positive.
+        ValueError: a loss is negative.
 
     References:
         Navon et al., *Multi-Task Learning as a Bargaining Game*, ICML 2022, arXiv:2202.01017, where
         it is a baseline.
     """
 
-    positive_losses = True
+    least_loss = "zero"
 
     card = Card(
         id="si",
@@ -41,5 +43,4 @@ class SI(LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
-        return 1 / losses.detach()
+        return 1 / off_zero(losses.detach())

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
-from equipoise.methods.options import check_positive
+from equipoise.methods.options import off_zero
 
 Variant = Literal["original", "normalized", "loss_weighted"]
 
@@ -19,7 +19,7 @@ class SoftAdapt(LossMethod):
     .. math:: w_k = \operatorname{softmax}_k(\beta s_k), \quad s_k = L_k(t) - L_k(t-1)
 
     ``normalized`` divides :math:`s` by :math:`\sum_j |s_j|`; ``loss_weighted`` multiplies each term
-    of the softmax by its loss. The first step has :math:`s = 0`.
+    of the softmax by its loss (0 counts as 1e-8). The first step has :math:`s = 0`.
 
     Args:
         beta: :math:`\beta`; positive weights the tasks that got worse, negative those that got
@@ -27,7 +27,7 @@ class SoftAdapt(LossMethod):
         variant: ``original``, ``normalized`` or ``loss_weighted``.
 
     Raises:
-        ValueError: no such variant, or a loss is not positive in the variant ``loss_weighted``.
+        ValueError: no such variant, or a loss is negative in the variant ``loss_weighted``.
 
     References:
         Heydari et al., *SoftAdapt: Techniques for Adaptive Loss Weighting of Neural Networks with
@@ -68,6 +68,7 @@ class SoftAdapt(LossMethod):
             )
         self.beta = beta
         self.variant: Variant = variant
+        self.least_loss = "zero" if variant == "loss_weighted" else "any"
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
@@ -79,6 +80,5 @@ class SoftAdapt(LossMethod):
             change = change / size.where(size > 0, 1)
         logits = self.beta * change
         if self.variant == "loss_weighted":
-            check_positive(self, losses)
-            logits = logits + losses.log()
+            logits = logits + off_zero(losses).log()
         return logits.softmax(-1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card
 from equipoise.methods.early_epoch import EarlyEpoch
-from equipoise.methods.options import PerTask, check_positive, positive
+from equipoise.methods.options import PerTask, off_zero, positive
 
 Form = Literal["mtl", "generic"]
 
@@ -26,7 +27,8 @@ class STCH(EarlyEpoch):
 
     .. math:: w_k = \frac{K}{L_k} \operatorname{softmax}_k(\log(L_k / n_k) / \mu)
 
-    with :math:`w_k = 1 / L_k` up to that epoch. It needs epochs: :meth:`end_epoch` or ``period``.
+    with :math:`w_k = 1 / L_k` up to that epoch. It needs epochs: :meth:`end_epoch` or ``period``. There
+    a loss of exactly 0 counts as 1e-8.
 
     Args:
         mu: :math:`\mu > 0`; a small value comes close to the hard maximum.
@@ -37,7 +39,7 @@ class STCH(EarlyEpoch):
         reference: :math:`z` of the generic form, one number or one a task.
 
     Raises:
-        ValueError: a loss is not positive in the form ``mtl``, or an option is out of its range.
+        ValueError: a loss is negative in the form ``mtl``, or an option is out of its range.
 
     References:
         Lin et al., *Smooth Tchebycheff Scalarization for Multi-Objective Optimization*, ICML 2024,
@@ -82,6 +84,7 @@ class STCH(EarlyEpoch):
             raise ValueError(f"option 'form' is one of {', '.join(get_args(Form))}; got '{form}'")
         self.mu = positive("mu", mu)
         self.form: Form = form
+        self.least_loss = "zero" if form == "mtl" else "any"
         self.preference = None if preference is None else PerTask("preference", tuple(preference))
         self.reference = PerTask("reference", reference)
 
@@ -92,9 +95,12 @@ class STCH(EarlyEpoch):
             uniform = losses.new_tensor(1 / losses.shape[-1])
             preference = self.preference.of(self, losses) if self.preference else uniform
             shifted = preference * (losses - self.reference.of(self, losses))
-            return preference * (shifted / self.mu).softmax(-1)
-        check_positive(self, losses)
-        nadir = self.early_mean(losses)
-        if nadir is None:
-            return 1 / losses
-        return losses.shape[-1] * ((losses / nadir).log() / self.mu).softmax(-1) / losses
+            return preference * self._smooth_max(shifted)
+        nadir, over = self.early_mean(losses)
+        losses = off_zero(losses)
+        share = losses.shape[-1] * self._smooth_max((losses / nadir).log())
+        return torch.where(over, share, 1.0) / losses
+
+    def _smooth_max(self, values: Tensor) -> Tensor:
+        # The largest is taken out first: it cancels, and the division by a tiny mu cannot overflow.
+        return ((values - values.amax(-1, keepdim=True)) / self.mu).softmax(-1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.base import Card, GramianMethod
-from equipoise.methods.options import check_positive, fraction
+from equipoise.methods.options import fraction, off_zero
 
 Form = Literal["unit", "inverse_norm", "ntk"]
 
@@ -29,7 +29,7 @@ class UnitNorm(GramianMethod):
         beta: in [0, 1); each step keeps this part of the last weights.
 
     Raises:
-        ValueError: an option out of its range; a loss that is not positive (``"ntk"``).
+        ValueError: an option out of its range; a negative loss (``"ntk"``).
 
     References:
         Wang, Sankaran, Wang and Perdikaris, *An Expert's Guide to Training Physics-informed Neural
@@ -60,6 +60,7 @@ class UnitNorm(GramianMethod):
         if form not in get_args(Form):
             raise ValueError(f"option 'form' is one of {', '.join(get_args(Form))}; got '{form}'")
         self.form: Form = form
+        self.least_loss = "zero" if form == "ntk" else "any"
         self.beta = fraction("beta", beta)
 
     smoothed: Tensor
@@ -67,11 +68,9 @@ class UnitNorm(GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
         squares = gramian.diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
+        norms = squares.sqrt()
         if self.form == "ntk":
-            check_positive(self, losses)
-            norms = squares / (4 * losses.to(gramian))
-        else:
-            norms = squares.sqrt()
+            norms = squares / (4 * off_zero(losses).to(gramian))
         zero = norms == 0
         total = norms.sum(-1, keepdim=True)
         if self.form == "unit":

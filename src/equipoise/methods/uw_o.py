@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
-from equipoise.methods.options import check_positive, choose, not_negative
+from equipoise.methods.options import choose, not_negative, off_zero
 
 FACTORS = {"unified": 1.0, "l1": 1.0, "l2": 0.5, "cross_entropy": 0.5}
 
@@ -24,17 +24,18 @@ class UWO(LossMethod):
         kind: the loss's likelihood, for all tasks or one a task: ``l1`` (Laplace) has
             :math:`a_k = 1`, ``l2`` (Gaussian) and ``cross_entropy`` have 1/2, ``unified`` is the
             paper's one formula for all, 1.
-        eps: :math:`\epsilon`, keeps the weight of a tiny loss finite.
+        eps: :math:`\epsilon`, keeps the weight of a tiny loss finite; a loss of exactly 0 has at most the
+            weight :math:`10^8 a_k`.
 
     Raises:
-        ValueError: a loss is not positive, or an option is out of its range.
+        ValueError: a loss is negative, or an option is out of its range.
 
     References:
         Kirchdorfer et al., *Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning*,
         GCPR 2024, arXiv:2408.07985.
     """
 
-    positive_losses = True
+    least_loss = "zero"
 
     card = Card(
         id="uw_o",
@@ -63,5 +64,4 @@ class UWO(LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
-        return self.factor.of(self, losses) / (losses.detach() + self.eps)
+        return self.factor.of(self, losses) / off_zero(losses.detach() + self.eps)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from equipoise.methods.base import Card, LossMethod
-from equipoise.methods.options import check_positive, choose, not_negative, positive
+from equipoise.methods.options import choose, not_negative, off_zero, positive
 from equipoise.methods.uw_o import FACTORS
 
 
@@ -24,17 +24,18 @@ class UWSO(LossMethod):
         temperature: :math:`\tau > 0`, in units of 1 / loss.
         kind: as in :class:`UWO`: multiplies the inverse loss by 1/2 for ``l2`` and
             ``cross_entropy``.
-        eps: :math:`\epsilon`, keeps the inverse of a tiny loss finite.
+        eps: :math:`\epsilon`, keeps the inverse of a tiny loss finite. At 1e-8 a loss of exactly 0 takes
+            all the weight of its step, so that the others rest; a larger one bounds its share.
 
     Raises:
-        ValueError: a loss is not positive, or an option is out of its range.
+        ValueError: a loss is negative, or an option is out of its range.
 
     References:
         Kirchdorfer et al., *Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning*,
         GCPR 2024, arXiv:2408.07985.
     """
 
-    positive_losses = True
+    least_loss = "zero"
 
     card = Card(
         id="uw_so",
@@ -69,6 +70,5 @@ class UWSO(LossMethod):
 
     def weights(self, losses: Tensor) -> Tensor:
         """See :meth:`LossMethod.weights`."""
-        check_positive(self, losses)
-        inverse = self.factor.of(self, losses) / (losses.detach() + self.eps)
+        inverse = self.factor.of(self, losses) / off_zero(losses.detach() + self.eps)
         return (inverse / self.temperature).softmax(-1)

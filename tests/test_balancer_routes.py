@@ -305,22 +305,24 @@ def test_features_may_be_several_tensors() -> None:
 
 
 def test_shared_parameters_are_found_in_the_order_of_use() -> None:
-    from equipoise.routes.graph import reached
+    from equipoise.gradients.graph import reached
 
     for name in ("mlp", "cnn"):
         network = build(name)
         losses = network.losses(plain_views(network.trunk(network.example)))
-        shared, own = reached(list(losses.values()))
+        got = reached(list(losses.values()))
+        shared, own = got.common, got.own
         assert [id(p) for p in shared] == [id(p) for p in network.trunk.parameters()]
         for task, found in zip(losses, own, strict=True):
             assert [id(p) for p in found] == [id(p) for p in network.heads[task].parameters()]
 
 
 def test_a_loss_that_is_a_parameter_is_found() -> None:
-    from equipoise.routes.graph import reached
+    from equipoise.gradients.graph import reached
 
     p, q = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
-    shared, own = reached([p, p * q, q * 2])
+    got = reached([p, p * q, q * 2])
+    shared, own = got.common, got.own
     assert {id(x) for x in shared} == {id(p), id(q)} and own == [[], [], []]
 
 

@@ -250,7 +250,7 @@ class Balancer(nn.Module):
             return
         self._patience = -1
         with untouched(), torch.no_grad():
-            (step,) = self._again(closure, ranks(self._options.sync))
+            step = self._again(closure, ranks(self._options.sync))
         self.pipeline.after_step(step)
 
     def bilevel(self, inner: Callable[[], Losses], outer: Callable[[], Losses]) -> Tensor:

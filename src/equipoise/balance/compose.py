@@ -143,7 +143,6 @@ def _check_forum(name: str, options: Options, about_weights: list[str]) -> None:
         *(["weight_sum"] if options.weight_sum != "paper" else []),
         *(["heads='unweighted'"] if options.heads == "unweighted" else []),
         *(["gradient_ema"] if options.gradient_ema else []),
-        *(["route"] if options.route != "auto" else []),
     ]
     if given:
         raise ValueError(

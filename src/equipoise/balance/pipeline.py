@@ -101,19 +101,19 @@ class Pipeline(Stateful):
         passes = self._passes(ranks, keep_graph, factor)
         last = AtParameters(step, self._shared, share, passes)
         if not isinstance(self.rule.method, CrossBatchMethod):
-            return self._through_parameters(step, last, last.gradients, ranks)
+            return self._through_parameters(step, last, last, ranks)
         first, second = (
-            AtParameters(other, self._shared, None, passes, last.found_without_heads).gradients
+            AtParameters(other, self._shared, None, passes, last.found_without_heads)
             for other in steps[:-1]
         )
-        crossed = Crossed(first, second, last.gradients)
+        crossed = Crossed(first, second, last)
         return self._through_parameters(step, last, crossed, ranks)
 
     def uphill(self, step: Step, again: Again, ranks: Ranks | None, uphill: Uphill) -> Tensor:
         """The balanced loss with the gradients of perturbed parameters behind it (SAMO)."""
         passes = self._passes(ranks, keep_graph=True, factor=None)
         source = Perturbed(step, self._shared, passes, again, uphill)
-        return self._through_parameters(step, source, source.gradients, ranks)
+        return self._through_parameters(step, source, source, ranks)
 
     def _passes(self, ranks: Ranks | None, keep_graph: bool, factor: float | None) -> Passes:
         average = self._options.sync == "exact"
@@ -141,7 +141,7 @@ class Pipeline(Stateful):
         shown = self._priors(step) if outcome.weights is None else outcome.weights
         heads = self._heads(step, outcome.weights)
         total = source.deliver(outcome.weights, outcome.direction, heads, shown, outcome.gradients)
-        seen = source.gradients if source.gradients.asked else None
+        seen = source if source.asked else None
         if not source.searched:
             self._note(step, outcome, seen, "losses")
         else:
@@ -159,8 +159,8 @@ class Pipeline(Stateful):
 
             total = source.deliver_later(balance, self._heads(step, None))
             return self._finished(total, step, None, ranks)
-        outcome = self._ruled(step, source.gradients)
-        seen = source.gradients if source.gradients.asked else None
+        outcome = self._ruled(step, source)
+        seen = source if source.asked else None
         self._note(step, outcome, seen, "features")
         heads = self._heads(step, outcome.weights)
         total = source.deliver(outcome.weights, outcome.direction, heads)

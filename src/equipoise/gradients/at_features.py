@@ -27,20 +27,21 @@ class FeatureGradients(TaskGradients):
     the sum of the ranks' Gramians.
 
     Args:
-        take: finds them.
         ranks: the processes that train together, if there are several.
         features: the features, detached.
+        taken: the gradients, where they have arrived.
     """
 
     def __init__(
-        self, take: Callable[[], Taken], ranks: Ranks | None, features: Sequence[Tensor]
+        self, ranks: Ranks | None, features: Sequence[Tensor], taken: Taken | None = None
     ) -> None:
-        self._ranks = ranks
-        self._features = list(features)
         # The loss of the whole batch is the mean of the ranks' losses, so its gradients are 1 / N of theirs.
         super().__init__(
-            take, None if ranks is None else lambda gramian: ranks.mean(gramian) / ranks.size
+            None if ranks is None else lambda gramian: ranks.mean(gramian) / ranks.size
         )
+        self._ranks = ranks
+        self._features = list(features)
+        self._taken = taken
 
     def entries(self, rule: Entrywise) -> list[Tensor]:
         """What a rule makes of the single entries, the ranks' features taken together."""
@@ -53,7 +54,7 @@ class FeatureGradients(TaskGradients):
         return [part[mine] * ranks.size for part, (_, mine) in zip(combined, joined, strict=True)]
 
 
-class AtFeatures:
+class AtFeatures(FeatureGradients):
     """The task gradients of one step at the features, and how their combination is handed over.
 
     Args:
@@ -72,17 +73,15 @@ class AtFeatures:
         ranks: Ranks | None,
         scale: LossScale,
     ) -> None:
+        super().__init__(ranks, [f.detach() for f in share.features])
         self._step = step
         self._share = share
-        self._ranks = ranks
         self._scale = scale
         here = [x is not None for x in step.losses]
         names = tuple(n for n, h in zip(step.names, here, strict=True) if h)
         self._half = shared.half_beside(share.features, share.node, step.present, names)
-        self._features = [f.detach() for f in share.features]
-        self.gradients: TaskGradients = FeatureGradients(self._taken, ranks, self._features)
 
-    def _taken(self) -> Taken:
+    def take(self) -> Taken:
         """One pass of the heads."""
         share, losses = self._share, self._step.present
         views = [view for task in share.views for view in task]
@@ -153,9 +152,8 @@ class _Arrived:
 
     def __call__(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
         started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
-        gradients = FeatureGradients(
-            lambda: Taken(rows, started * self._heads), self._ranks, self._features
-        )
+        taken = Taken(rows, started * self._heads)
+        gradients = FeatureGradients(self._ranks, self._features, taken)
         if self._known is None:
             if self._looks and _overflowed(gradients, started):
                 # A GradScaler finds this, skips the step and lowers its scale; the method has not seen it.

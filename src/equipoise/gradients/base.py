@@ -36,17 +36,17 @@ class TaskGradients:
     """The gradients of K losses with respect to what they share.
 
     Args:
-        take: finds them.
         over_ranks: turns this rank's Gramian into that of the whole batch.
     """
 
-    def __init__(
-        self, take: Callable[[], Taken], over_ranks: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
-        self._take = take
-        self._over_ranks = over_ranks
+    def __init__(self, over_ranks: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.over_ranks = over_ranks
         self._taken: Taken | None = None
         self._gramian: Tensor | None = None
+
+    def take(self) -> Taken:
+        """Finds the gradients; called once, by whoever asks first."""
+        raise NotImplementedError
 
     @property
     def asked(self) -> bool:
@@ -56,7 +56,7 @@ class TaskGradients:
     def taken(self) -> Taken:
         """The gradients as they arrived."""
         if self._taken is None:
-            self._taken = self._take()
+            self._taken = self.take()
         return self._taken
 
     def rows(self) -> Rows:
@@ -72,8 +72,8 @@ class TaskGradients:
         if self._gramian is None:
             rows, unit, _ = self.taken()
             found = gramian(part.flatten(1) for part in rows)
-            if self._over_ranks is not None:
-                found = self._over_ranks(found)
+            if self.over_ranks is not None:
+                found = self.over_ranks(found)
             if unit is not None:
                 undo = 1 / unit.to(found)
                 found = found * undo.unsqueeze(-1) * undo
@@ -105,12 +105,12 @@ class _Changed(TaskGradients):
     """Task gradients of which only the rows are others."""
 
     def __init__(self, whole: TaskGradients, change: Callable[[Rows], Rows]) -> None:
-        def take() -> Taken:
-            return Taken(change(whole.rows()), None, whole.taken().sizes)
-
-        super().__init__(take, whole._over_ranks)
+        super().__init__(whole.over_ranks)
         self._whole = whole
         self._change = change
+
+    def take(self) -> Taken:
+        return Taken(self._change(self._whole.rows()), None, self._whole.taken().sizes)
 
     def entries(self, rule: Entrywise) -> list[Tensor]:
         return self._whole.entries(lambda rows, features: rule(self._change(rows), features))
@@ -124,7 +124,12 @@ class ByTensor(TaskGradients):
     """
 
     def __init__(self, whole: TaskGradients) -> None:
-        super().__init__(lambda: Taken(whole.rows(), None, whole.taken().sizes), whole._over_ranks)
+        super().__init__(whole.over_ranks)
+        self._whole = whole
+
+    def take(self) -> Taken:
+        """See :meth:`TaskGradients.take`."""
+        return Taken(self._whole.rows(), None, self._whole.taken().sizes)
 
     def _cut(self) -> list[Tensor]:
         (flat,), _, sizes = self.taken()
@@ -134,7 +139,7 @@ class ByTensor(TaskGradients):
         """The inner products of every tensor's gradients, ``Tensor[T, K, K]``."""
         if self._gramian is None:
             found = torch.stack([gramian([part]) for part in self._cut()])
-            self._gramian = (found if self._over_ranks is None else self._over_ranks(found)).cpu()
+            self._gramian = (found if self.over_ranks is None else self.over_ranks(found)).cpu()
         return self._gramian
 
     def combine(self, weights: Tensor) -> list[Tensor]:
@@ -158,8 +163,13 @@ class Crossed(TaskGradients):
     """
 
     def __init__(self, first: TaskGradients, second: TaskGradients, third: TaskGradients) -> None:
-        super().__init__(third.taken)
+        super().__init__()
         self._pair = first, second
+        self._third = third
+
+    def take(self) -> Taken:
+        """See :meth:`TaskGradients.take`."""
+        return self._third.taken()
 
     def gramian(self) -> Tensor:
         """Inner products ``Tensor[K, K]`` of the first batch's gradients with the second's."""
@@ -170,7 +180,8 @@ class Crossed(TaskGradients):
 
     def combine(self, weights: Tensor) -> list[Tensor]:
         """The weighted sum of the third batch's gradients."""
-        return TaskGradients(self.taken).combine(weights)
+        self.taken()
+        return self._third.combine(weights)
 
 
 def cut(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

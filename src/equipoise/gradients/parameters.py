@@ -36,7 +36,7 @@ class Passes(NamedTuple):
     scale: LossScale
 
 
-class AtParameters:
+class AtParameters(TaskGradients):
     """The task gradients of one step at the parameters, and how their combination is handed over.
 
     Args:
@@ -55,6 +55,8 @@ class AtParameters:
         how: Passes,
         found: Found | None = None,
     ) -> None:
+        ranks = how.ranks
+        super().__init__(ranks.mean if ranks is not None and not how.average else None)
         self._step = step
         self._how = how
         self._finder = shared
@@ -64,10 +66,6 @@ class AtParameters:
         self._sparse: set[Tensor] = set()
         if share is not None:
             share.arm(step)
-        local = how.ranks is not None and not how.average
-        self.gradients = TaskGradients(
-            self._taken, how.ranks.mean if local and how.ranks is not None else None
-        )
 
     @property
     def found(self) -> Found:
@@ -101,7 +99,8 @@ class AtParameters:
 
     # --- finding ----------------------------------------------------------------------------------
 
-    def _taken(self) -> Taken:
+    def take(self) -> Taken:
+        """See :meth:`TaskGradients.take`."""
         found, how = self.found, self._how
         leaves = [*found.shared, *(leaf for own in found.own for leaf in own)]
         factor = how.factor if how.factor is not None else how.scale.value if found.half else 1.0
@@ -234,11 +233,11 @@ class AtParameters:
         """Whether the factor that was asked for is too large for some task gradient; asks for them."""
         if self._how.factor is None:
             return False
-        return not all(bool(part.isfinite().all()) for part in self.gradients.taken().rows)
+        return not all(bool(part.isfinite().all()) for part in self.taken().rows)
 
     def overflowed(self) -> Tensor:
         """The loss with its gradients as they came, for a GradScaler to find them not finite."""
-        (rows,), _, _ = self.gradients.taken()
+        (rows,), _, _ = self.taken()
         ones = torch.ones_like(self._step.values)
         assert self._how.factor is not None
         return self._deliver(rows.sum(0), ones, ones, self._how.factor)

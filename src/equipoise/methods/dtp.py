@@ -80,7 +80,7 @@ class DTP(LossMethod):
             raise ValueError(
                 f"dtp: scores lie in [0, 1], got {new.tolist()}; turn an error rate e into 1 - e"
             )
-        old = self.recall("scores", new.to(getattr(self, "scores", new)))
+        old = self.recall("scores", new)
         new = new.to(old)
         self.scores = torch.where(new.isnan(), old, old + self.alpha * (new - old))
 

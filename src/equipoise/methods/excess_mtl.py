@@ -73,7 +73,7 @@ class ExcessMTL(Tracked):
         self.squares = self.recall("squares", torch.zeros_like(jacobian)) + squares
         risk = (squares / (self.squares + 1e-7).sqrt()).sum(-1)
         weights = self.recall("kept", torch.ones_like(risk))
-        before: Tensor | None = getattr(self, "reference", None)
+        before = self.reference if self.knows("reference") else None
         self.reference = self.recall("reference", risk)
         if before is not None:
             fresh = before.isnan() | (self.reference == 0)

@@ -33,7 +33,7 @@ class EPO(GramianMethod):
     last constraint of the dominance mode keeps the balance that was reached; ``relaxed`` drops it, and
     so does a step in which it cannot hold together with the others. The min-norm point satisfies all
     others, so there always is an answer; where several vertices are optimal (all gradients 0, or
-    equal), one is returned.
+    equal), one is returned. A loss of exactly 0 counts as 1e-8.
 
     Args:
         preference: r, positive, one a task: a larger one asks for a smaller loss. Only ratios matter.

@@ -118,8 +118,8 @@ class FAMO(OwnAdam, LossMethod):
             )
         if losses.shape != self.before.shape:
             raise ValueError(
-                f"famo: after_step() takes the losses of the tasks of the step before, "
-                f"{self.before.shape[-1]} of them; got {tuple(losses.shape)}"
+                f"famo: after_step() takes the losses of {self.before.shape[-1]} tasks, those of the step "
+                f"before; got {losses.shape[-1] if losses.ndim else 'a single number'}"
             )
         self.check(losses)
         delta = self.before - self._gaps(losses).log()

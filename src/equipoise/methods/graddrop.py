@@ -75,9 +75,10 @@ class GradDrop(Random, JacobianMethod):
         positive, negative = jacobian.clamp_min(0.0).sum(-2), jacobian.clamp_max(0.0).sum(-2)
         up, down = self._passes(positive, negative)
         passed = torch.where(up, positive, torch.where(down, negative, 0.0))
+        leak = self.leak.of(self, losses)
         if not self._leaks:
             return passed
-        leak = self.leak.of(self, losses).to(jacobian).expand(losses.shape[-1]).unsqueeze(-1)
+        leak = leak.to(jacobian).expand(losses.shape[-1]).unsqueeze(-1)
         kept = torch.where(_picked(jacobian, up, down), 1.0, leak)
         return (kept * jacobian).sum(-2)
 

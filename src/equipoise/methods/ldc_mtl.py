@@ -21,8 +21,8 @@ class LDCMTL(Learned):
         \quad v = \operatorname{softmax}(s), \quad \ell_k = \frac{L_k \min_j L_j(0)}{L_k(0)}
 
     with :math:`L(0)` the losses of the first step; a task that starts at 0 takes its first loss above
-    it. The weights are the derivatives by :math:`L_k`, and the sum of weights times losses is the objective itself. Only neighbouring tasks are
-    compared, so the order of the tasks matters.
+    it. The weights are the derivatives by :math:`L_k`, and the sum of weights times losses is the
+    objective itself. Only neighbouring tasks are compared, so the order of the tasks matters.
 
     Args:
         strength: :math:`\lambda \ge 0`.

@@ -22,7 +22,8 @@ class UnitNorm(GramianMethod):
 
     with :math:`n_k = \|g_k\|`, or in the ``"ntk"`` form :math:`\|\nabla \sqrt{L_k}\|^2 =
     \|g_k\|^2 / (4 L_k)`, the trace of the neural tangent kernel of a squared loss. The weights may be
-    averaged over the steps. A zero gradient gets weight 1 and takes no part.
+    averaged over the steps. A zero gradient gets weight 1 and takes no part; in the ``"ntk"`` form a loss of
+    exactly 0 counts as 1e-8.
 
     Args:
         form: which norm, and which common length.

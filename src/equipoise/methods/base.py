@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from equipoise.solvers.products import combine as combine
+
 Needs = Literal["losses", "gramian", "jacobian", "batches", "bilevel"]
 Heads = Literal["weighted", "unweighted"]
 
@@ -253,7 +255,7 @@ class GramianMethod(Method):
             raise ValueError(
                 f"the gradients of tasks {bad.tolist()} are not finite (counted from 0)"
             )
-        return combine(self.weights(gramian, losses.double()), jacobian)
+        return combine(self.weights(gramian, losses.double()), jacobian, gramian)
 
 
 class JacobianMethod(Method):
@@ -376,8 +378,3 @@ class Random(Method):
     def set_extra_state(self, state: Tensor) -> None:
         """Restores the generator."""
         self.generator.set_state(state.cpu())
-
-
-def combine(weights: Tensor, jacobian: Tensor) -> Tensor:
-    """The weighted sum ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
-    return (weights.to(jacobian).unsqueeze(-2) @ jacobian).squeeze(-2)

@@ -89,7 +89,8 @@ def _independent(matrix: Symmetric) -> tuple[list[float], list[float], float] | 
 
 def _unit(matrix: Tensor) -> tuple[Solution, Tensor, Tensor, Tensor]:
     """The answer for cosines, and their eigenvalues, eigenvectors and which of them count."""
-    values, vectors = torch.linalg.eigh(matrix)
+    # The residual tells of entries that are not finite, which an eigensolver does not take.
+    values, vectors = torch.linalg.eigh(matrix.nan_to_num(0.0, 0.0, 0.0))
     tasks = matrix.shape[-1]
     kept = (values > RANK * tasks * values[..., -1:]) & (values > 0)
     ones = vectors.sum(-2)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.methods.state import Stateful
+from equipoise.solvers.products import combine as combine
 
 Needs = Literal["losses", "gramian", "jacobian", "batches", "bilevel"]
 Heads = Literal["weighted", "unweighted"]
@@ -192,7 +193,7 @@ class GramianMethod(Method):
             raise ValueError(
                 f"the gradients of tasks {bad.tolist()} are not finite (counted from 0)"
             )
-        return combine(self.weights(gramian, losses), jacobian)
+        return combine(self.weights(gramian, losses), jacobian, gramian)
 
 
 class JacobianMethod(Method):
@@ -318,14 +319,3 @@ class Random(Method):
     def _read_back(self, written: Mapping[str, Tensor]) -> None:
         super()._read_back(written)
         self.generator.set_state(written["generator_state"].cpu())
-
-
-def combine(weights: Tensor, jacobian: Tensor) -> Tensor:
-    """The weighted sum ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
-    rows = widened(jacobian)
-    return (weights.to(rows).unsqueeze(-2) @ rows).squeeze(-2).to(jacobian.dtype)
-
-
-def widened(tensor: Tensor) -> Tensor:
-    """The tensor in float32 where it has half precision: inverses and squares overflow there."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -12,6 +12,10 @@ RANK = 2e-14
 """A unit row whose squared distance to the span of others is below this counts as in the span: it is
 the rounding of a cosine in float64, times a hundred."""
 
+RIDGE = 2e-14
+AROUND = 30
+EXACT = 1e-15
+
 SIGN = 1e-13
 """Relative rounding of a product of the matrix with the answer, below which a sign means nothing."""
 
@@ -56,25 +60,33 @@ def violation(
     x: list[float],
     size: list[float],
     slopes: list[float] | None = None,
+    norms: list[float] | None = None,
 ) -> float:
     """Largest violation of ``x >= 0``, ``y = matrix x + linear >= 0`` and ``x y = 0``.
 
-    Each row counts relative to the sizes of the terms that cancel in it; ``size`` holds those of
-    ``linear``. ``slopes`` is y where it is known.
+    An inner product of rows is known up to the rounding of the product of their norms, also where it is
+    nearly 0: each row counts relative to that. ``size`` holds such a product for ``linear``, or what it
+    was summed from.
+
+    Args:
+        matrix: M, K x K.
+        linear: q, of length K.
+        x: the answer, of length K.
+        size: of the terms of ``linear``, of length K.
+        slopes: y, where it is known.
+        norms: roots of the diagonal of M; None where they are about one.
     """
-    used = [i for i, value in enumerate(x) if value]
     if slopes is None:
+        used = [i for i, value in enumerate(x) if value]
         slopes = _slopes(matrix, linear, used, [x[i] for i in used])
     if min(x) < 0 or not isfinite(sum(slopes)):
         return inf
+    length = sum(x) if norms is None else dot(norms, x)
     worst = 0.0
     for i, y in enumerate(slopes):
         if y < 0 or (y > 0 and x[i]):
-            row = matrix[i]
-            # Most rows need not be summed: one of their terms already tells that they are not the worst.
-            if abs(y) > worst * (size[i] + abs(row[i] * x[i])):
-                terms = size[i] + sum([abs(row[j] * x[j]) for j in used])
-                worst = max(worst, abs(y) / terms)
+            terms = size[i] + (length if norms is None else norms[i] * length)
+            worst = max(worst, abs(y) / terms if terms else inf)
     return worst
 
 
@@ -90,8 +102,9 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
     r"""Minimises :math:`\frac12 x^\top M x + q^\top x` over :math:`x \ge 0`.
 
     Block pivoting first: all violated signs change sides at once, which ends in a few rounds where the
-    rows in use are independent. Otherwise an active set that takes in one row at a time, in the manner
-    of Lawson and Hanson, and never holds dependent rows.
+    rows in use are independent. Where they are not, or nearly so, the problem is solved with a little
+    added to the diagonal, which makes the answer unique, and again around that answer until what was
+    added is of no matter (the proximal point method).
 
     Args:
         matrix: M, positive semidefinite, K x K, with a diagonal of about one (or zero).
@@ -101,10 +114,12 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
         x, of length K. Check it with :func:`violation`.
     """
     found = pivoted(matrix, linear)
-    return _one_at_a_time(matrix, linear) if found is None else found[0]
+    return _with_ridge(matrix, linear) if found is None else found[0]
 
 
-def pivoted(matrix: Rows, linear: list[float]) -> tuple[list[float], list[float]] | None:
+def pivoted(
+    matrix: Rows, linear: list[float], rank: float = RANK
+) -> tuple[list[float], list[float]] | None:
     """The first part of :func:`active_set`: x and ``matrix x + linear``, or None if it does not end."""
     count = len(linear)
     used = [i for i, q in enumerate(linear) if q < -SIGN]
@@ -112,7 +127,7 @@ def pivoted(matrix: Rows, linear: list[float]) -> tuple[list[float], list[float]
         return [0.0] * count, linear
     best, chances = count + 1, 3
     while True:
-        lower = factor(matrix, used)
+        lower = factor(matrix, used, rank)
         if lower is None:
             return None
         part = solve(lower, [-linear[i] for i in used])
@@ -132,7 +147,26 @@ def pivoted(matrix: Rows, linear: list[float]) -> tuple[list[float], list[float]
         used = sorted(set(used).symmetric_difference(wrong))
 
 
+def _with_ridge(matrix: Rows, linear: list[float]) -> list[float]:
+    count = len(linear)
+    regular = [[*row[:i], row[i] + RIDGE, *row[i + 1 :]] for i, row in enumerate(matrix)]
+    x = best = [0.0] * count
+    least = inf
+    for _ in range(AROUND):
+        around = [q - RIDGE * value for q, value in zip(linear, x, strict=True)]
+        found = pivoted(regular, around, 0.0)
+        x = _one_at_a_time(regular, around) if found is None else found[0]
+        off = violation(matrix, linear, x, [1.0] * count)
+        if not off < least:
+            break
+        best, least = x, off
+        if off <= EXACT:
+            break
+    return best
+
+
 def _one_at_a_time(matrix: Rows, linear: list[float]) -> list[float]:
+    """An active set that takes in one row at a time, as Lawson and Hanson's, and no dependent ones."""
     count = len(linear)
     x = [0.0] * count
     used: list[int] = []
@@ -147,7 +181,7 @@ def _one_at_a_time(matrix: Rows, linear: list[float]) -> list[float]:
                     steepest, enters = y, i
         if enters < 0:
             break
-        lower = factor(matrix, [*used, enters])
+        lower = factor(matrix, [*used, enters], RIDGE / 2)
         if lower is None:
             refused.add(enters)
             continue
@@ -164,7 +198,7 @@ def _one_at_a_time(matrix: Rows, linear: list[float]) -> list[float]:
             x[leaves] = 0.0
             used.remove(leaves)
             refused.clear()
-            lower = factor(matrix, used)
+            lower = factor(matrix, used, RIDGE / 2)
             if lower is None or not used:
                 return x
         for i, z in zip(used, part, strict=True):

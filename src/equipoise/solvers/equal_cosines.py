@@ -68,7 +68,7 @@ def equal_projections(gramian: Tensor) -> Solution:
         some = kept[at]
         root = norms.unsqueeze(-1) * vectors[at][:, some] * values[at][some].sqrt()
         back = torch.linalg.pinv(root, rtol=1e-30)
-        weights[at] = back.mT @ (back @ norms)
+        weights[at] = (back.mT @ (back @ norms)).masked_fill(norms == 0, 0.0)
     return Solution(weights.to(gramian.dtype), solution.residual.to(gramian.dtype))
 
 
@@ -89,7 +89,8 @@ def _independent(matrix: Symmetric) -> tuple[list[float], list[float], float] | 
 
 def _unit(matrix: Tensor) -> tuple[Solution, Tensor, Tensor, Tensor]:
     """The answer for cosines, and their eigenvalues, eigenvectors and which of them count."""
-    values, vectors = torch.linalg.eigh(matrix)
+    # The residual tells of entries that are not finite, which an eigensolver does not take.
+    values, vectors = torch.linalg.eigh(matrix.nan_to_num(0.0, 0.0, 0.0))
     tasks = matrix.shape[-1]
     kept = (values > RANK * tasks * values[..., -1:]) & (values > 0)
     ones = vectors.sum(-2)
@@ -97,7 +98,9 @@ def _unit(matrix: Tensor) -> tuple[Solution, Tensor, Tensor, Tensor]:
     ones = ones.masked_fill(~kept | (ones.abs() < 1e-13 * tasks**0.5), 0.0)
     b = (vectors @ (ones / values.masked_fill(~kept, 1.0)).unsqueeze(-1)).squeeze(-1)
     target = (vectors @ ones.unsqueeze(-1)).squeeze(-1)
+    b = b.masked_fill(matrix.diagonal(dim1=-2, dim2=-1) == 0, 0.0)
     off = ((matrix @ b.unsqueeze(-1)).squeeze(-1) - target).abs()
-    size = (matrix.abs() @ b.abs().unsqueeze(-1)).squeeze(-1) + target.abs()
-    residual = (off / size.masked_fill(size == 0, 1.0)).amax(-1)
+    # Against the 1 of which it is a projection: where the target is 0, it is only rounding itself.
+    size = (matrix.abs() @ b.abs().unsqueeze(-1)).squeeze(-1) + 1
+    residual = (off / size).amax(-1)
     return Solution(b, residual), values, vectors, kept

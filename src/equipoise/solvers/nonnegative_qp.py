@@ -111,12 +111,12 @@ def dual_cone(gramian: Tensor) -> Solution:
         return Solution(gramian.new_tensor(answers), gramian.new_tensor(violated))
     matrix, inverse = cosines(gramian.double())
     if matrix.ndim == 2:
-        unit, residual = pivot(matrix, matrix, matrix.abs())
+        unit, residual = pivot(matrix, matrix, torch.ones_like(matrix))
     else:
         tasks = matrix.shape[-1]
         rows_of = matrix.unsqueeze(-3).expand(*matrix.shape[:-1], tasks, tasks)
         flat = matrix.reshape(-1, tasks)
-        unit, residual = pivot(rows_of.reshape(-1, tasks, tasks), flat, flat.abs())
+        unit, residual = pivot(rows_of.reshape(-1, tasks, tasks), flat, torch.ones_like(flat))
     norms = inverse.reciprocal().masked_fill(inverse == 0, 0.0)
     multipliers = unit.view_as(matrix) * inverse.unsqueeze(-2) * norms.unsqueeze(-1)
     residual = residual.view(inverse.shape)
@@ -128,7 +128,7 @@ def _cone(gramian: Rows) -> tuple[Rows, list[float]]:
     answers, violated = [], []
     for row, mine in zip(rows, inverse, strict=True):
         x, slopes = pivoted(rows, row) or (active_set(rows, row), None)
-        violated.append(violation(rows, row, x, list(map(abs, row)), slopes))
+        violated.append(violation(rows, row, x, [1.0] * len(row), slopes))
         norm = mine or 1.0
         answers.append([value * a / norm for value, a in zip(x, inverse, strict=True)])
     return answers, violated
@@ -212,7 +212,7 @@ def violations(matrix: Tensor, x: Tensor, slopes: Tensor, size: Tensor) -> Tenso
         slopes: ``matrix x + linear``, ``Tensor[B, K]``.
         size: of the terms of ``linear``, ``Tensor[B, K]``.
     """
-    terms = _times(matrix.abs(), x.abs()) + size
+    terms = x.abs().sum(-1, keepdim=True) + size
     off = torch.where(x == 0, -slopes, slopes.abs()) / terms
     off = torch.where(terms == 0, 0.0, off).masked_fill(x < -10 * SIGN * (terms + 1), torch.inf)
     return off.amax(-1).clamp_min(0.0)

@@ -122,7 +122,7 @@ def one_qp(
         wrong += set(low).difference(used)
         if not wrong:
             x = spread(used, part, count)
-            residual = violation(matrix.rows, linear, x, size, slopes)
+            residual = violation(matrix.rows, linear, x, size, slopes, norms)
             if not residual <= 10 * SIGN:
                 break
             return x, residual

@@ -25,6 +25,7 @@ from equipoise.methods.ew import EW
 from equipoise.methods.excess_mtl import ExcessMTL
 from equipoise.methods.fairgrad import FairGrad
 from equipoise.methods.famo import FAMO
+from equipoise.methods.ferero import FERERO
 from equipoise.methods.forum import FORUM
 from equipoise.methods.gls import GLS
 from equipoise.methods.go4align import GO4Align
@@ -34,6 +35,7 @@ from equipoise.methods.gradops import GradOPS
 from equipoise.methods.gradvac import GradVac
 from equipoise.methods.group_dro import GroupDRO
 from equipoise.methods.igb import IGB
+from equipoise.methods.imgrad import IMGrad
 from equipoise.methods.imtl import IMTL
 from equipoise.methods.imtl_g import IMTLG
 from equipoise.methods.imtl_l import IMTLL
@@ -49,6 +51,7 @@ from equipoise.methods.moml import MOML
 from equipoise.methods.nash_mtl import NashMTL
 from equipoise.methods.pareto_mtl import ParetoMTL
 from equipoise.methods.pbi import PBI
+from equipoise.methods.pcd import PCD
 from equipoise.methods.pcgrad import PCGrad
 from equipoise.methods.pivrg import PIVRG
 from equipoise.methods.relobralo import ReLoBRaLo
@@ -122,6 +125,9 @@ METHODS: tuple[type[Method], ...] = (
     GradOPS,
     EPO,
     ParetoMTL,
+    PCD,
+    IMGrad,
+    FERERO,
     # jacobian
     GradDrop,
     # batches

@@ -28,7 +28,7 @@ class IMGrad(GramianMethod):
     more v is the one task that the mean helps least. With :math:`\mu = 0.75` this is CAGrad.
 
     Where the hull holds the origin, :math:`\mu` counts as 0; tasks that the mean helps equally little
-    then share v. Where :math:`J^\top v = 0`, d is :math:`g_0`.
+    then share v. Where :math:`J^\top v` or :math:`g_0` is 0, d is :math:`g_0`.
 
     Args:
         c: radius of the ball around the mean, relative to it; not negative.
@@ -78,7 +78,8 @@ class IMGrad(GramianMethod):
         """See :meth:`GramianMethod.weights`."""
         exact = gramian.double()
         mean = exact.mean(-1)
-        square = mean.mean(-1).clamp_min(0.0)
+        square, terms = mean.mean(-1), exact.abs().mean((-2, -1))
+        square = square.masked_fill(square <= ORIGIN * terms, 0.0)
         mu = _cosine(exact, mean, square, min_norm(exact).accept(gramian, "imgrad"))
         # The objective over 1.5 - mu is CAGrad's, for a ball of another radius.
         found = cagrad_dual(exact, self.c * mu / (SHIFT - mu)).accept(gramian, "imgrad")

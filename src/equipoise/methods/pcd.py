@@ -14,8 +14,11 @@ from equipoise.solvers import Solution, nonnegative_qp
 from equipoise.solvers.scaling import cosines
 
 APART = 1e-12
-"""No d meets the constraints where the shortest one that does is, squared, longer than the inverse of this
-against what is asked for: gradients in single precision do not tell such constraints from opposite ones."""
+"""Constraints cannot hold together where the shortest vector that meets them is, against what is asked for
+one by one and squared, longer than the inverse of this: in single precision they are opposite."""
+
+LONG = 1e4
+"""A multiplier this large, against what is asked for, makes it worth to look whether that is so."""
 
 NOTHING = 1e-14
 """The combination is 0 where it is, squared, this small against the terms that cancel in it."""
@@ -33,8 +36,9 @@ class PCD(GramianMethod):
     correction for its start). The weight of the primary task is positive, those of the others are 0
     where their constraint holds by itself.
 
-    Where no d meets the constraints (two opposite gradients), or only one a million times too long,
-    they are dropped and d is :math:`g_p`. Where :math:`g_p` or :math:`\tilde d` is 0, so is d.
+    Where no d meets the constraints (two opposite gradients), or only one that is a million times longer
+    than what they ask for, they are dropped and d is :math:`g_p`. Where :math:`g_p` or
+    :math:`\tilde d` is 0, so is d.
 
     Args:
         tau: :math:`\tau` in [0, 1], the share of the progress that a step along its own gradient would
@@ -106,30 +110,22 @@ class PCD(GramianMethod):
         scales = self._scales(exact.diagonal(dim1=-2, dim2=-1))
         scaled = exact * scales.unsqueeze(-1) * scales.unsqueeze(-2)
         squares = scaled.diagonal(dim1=-2, dim2=-1)
-        alone = torch.zeros_like(squares)
-        alone[..., first] = 1.0
+        combined = torch.zeros_like(squares)
+        combined[..., first] = 1.0
         if tasks == 1:
-            return (alone * (squares > 0)).to(gramian)
+            return combined.to(gramian)
         others = [task for task in range(tasks) if task != first]
-        share = self.tau.of(self, squares)
-        asked = (share * squares)[..., others]
+        asked = (self.tau.of(self, squares) * squares)[..., others]
         part = scaled[..., others, :]
-        combined = alone.clone()
         combined[..., others] = _added(part[..., others], part[..., first], asked).accept(
             gramian, "pcd"
         )
-        square = _square(scaled, combined)
-        # What the constraints and the primary gradient ask for one by one, squared.
-        most = torch.where(alone > 0, squares, share * share * squares).amax(-1, keepdim=True)
-        combined = torch.where(APART * square > most, alone, combined)
-        square = _square(scaled, combined)
+        square = ((scaled @ combined.unsqueeze(-1)).squeeze(-1) * combined).sum(-1, keepdim=True)
         terms = (combined * squares.clamp_min(0.0).sqrt()).sum(-1, keepdim=True).square()
-        length = squares[..., first : first + 1]
+        length = exact[..., first, first].unsqueeze(-1)
         moves = (square > NOTHING * terms) & (length > 0)
-        factor = torch.where(moves, length / square.masked_fill(~moves, 1.0), 0.0).sqrt()
-        return (combined * scales * (factor / scales[..., first : first + 1]).nan_to_num(0.0)).to(
-            gramian
-        )
+        factor = (length / square.masked_fill(~moves, 1.0)).sqrt().masked_fill(~moves, 0.0)
+        return (factor * scales * combined).to(gramian)
 
     def _scales(self, squares: Tensor) -> Tensor:
         """What brings every gradient to about unit length; the average advances."""
@@ -154,12 +150,6 @@ class PCD(GramianMethod):
         return position
 
 
-def _square(gramian: Tensor, weights: Tensor) -> Tensor:
-    """Squared length of a combination, ``Tensor[..., 1]``."""
-    product = (gramian @ weights.unsqueeze(-1)).squeeze(-1)
-    return (product * weights).sum(-1, keepdim=True)
-
-
 def _added(gramian: Tensor, inner: Tensor, asked: Tensor) -> Solution:
     """What of each other gradient is added to the primary one; 0 where no d meets the constraints.
 
@@ -172,16 +162,16 @@ def _added(gramian: Tensor, inner: Tensor, asked: Tensor) -> Solution:
         gramian, (inner - asked).unsqueeze(-2), (inner.abs() + asked).unsqueeze(-2)
     )
     x, residual = found.x.squeeze(-2), found.residual.squeeze(-1)
-    if bool((residual <= 1e-6).all()):
-        return Solution(x, residual)
-    # By Farkas' lemma: some combination of the others, not negative, is 0 and asks for more than that.
     matrix, inverse = cosines(gramian)
     heights = asked * inverse
-    heights = heights / heights.amax(-1, keepdim=True).clamp_min(1e-300)
+    highest = heights.amax(-1, keepdim=True)
+    fine = (x <= LONG * highest * inverse).all(-1) & (residual <= 1e-6)
+    if bool(fine.all()):
+        return Solution(x, residual)
+    # By Farkas' lemma: some combination of the others, not negative, is 0 and asks for more than that.
+    heights = heights / highest.masked_fill(highest == 0, 1.0)
     lifted = matrix + heights.unsqueeze(-1) * heights.unsqueeze(-2)
     proof = nonnegative_qp(lifted, -heights.unsqueeze(-2))
     gap = 1 - (proof.x.squeeze(-2) * heights).sum(-1)
     apart = (gap <= APART) & (proof.residual.squeeze(-1) <= 1e-6)
-    return Solution(
-        x.masked_fill(apart.unsqueeze(-1), 0.0), residual.masked_fill(apart, 0.0)
-    )
+    return Solution(x.masked_fill(apart.unsqueeze(-1), 0.0), residual.masked_fill(apart, 0.0))

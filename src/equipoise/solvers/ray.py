@@ -20,7 +20,7 @@ def towards_ray(gramian: Tensor, gains: Tensor, ray: Tensor) -> Solution:
               d = J^\top w, \quad G w = t
 
     A concave function of one number: the least of K lines, less a parabola. Its maximum is where a line
-    by itself has it, or where two lines cross; all of these are tried.
+    by itself has it, or where two lines cross.
 
     Where gradients are dependent (judged on their cosines, so that their norms have no part in it), not
     every t is reached. Then :math:`\kappa` makes the part that is out of reach as small as can be, in
@@ -38,7 +38,8 @@ def towards_ray(gramian: Tensor, gains: Tensor, ray: Tensor) -> Solution:
     matrix, inverse = cosines(gramian)
     least = torch.where(inverse > 0, inverse, torch.inf).amin(-1, keepdim=True)
     units = torch.where(inverse > 0, inverse, least.masked_fill(least.isinf(), 1.0))
-    values, vectors = torch.linalg.eigh(matrix)
+    # What is not finite is for the caller to tell.
+    values, vectors = torch.linalg.eigh(matrix.nan_to_num(0.0, 0.0, 0.0))
     kept = (values > RANK * matrix.shape[-1] * values[..., -1:]) & (values > 0)
     a, b = _within(vectors, units * gains), _within(vectors, units * ray)
     stuck = (a * b).masked_fill(kept, 0.0).sum(-1, keepdim=True)
@@ -69,6 +70,9 @@ def _within(vectors: Tensor, target: Tensor) -> Tensor:
 def _highest(heights: Tensor, rises: Tensor, slope: Tensor, curve: Tensor) -> Tensor:
     """The number k at which the least of the lines, less ``slope k + curve k^2 / 2``, is highest.
 
+    Each line is the least one on an interval, which may be empty. The highest point is the last one that
+    lies in a line's interval and not beyond where that line by itself would be highest.
+
     Args:
         heights: of the lines at 0, ``Tensor[..., K]``.
         rises: their slopes, ``Tensor[..., K]``.
@@ -78,10 +82,16 @@ def _highest(heights: Tensor, rises: Tensor, slope: Tensor, curve: Tensor) -> Te
     Returns:
         ``Tensor[..., 1]``.
     """
-    one, two = torch.triu_indices(heights.shape[-1], heights.shape[-1], 1, device=heights.device)
-    apart = rises[..., one] - rises[..., two]
-    crossings = (heights[..., two] - heights[..., one]) / apart.masked_fill(apart == 0, 1.0)
-    tries = torch.cat([(rises - slope) / curve, crossings], -1)
-    lines = heights.unsqueeze(-2) + tries.unsqueeze(-1) * rises.unsqueeze(-2)
-    found = lines.amin(-1) - slope * tries - curve * tries.square() / 2
-    return tries.gather(-1, found.argmax(-1, keepdim=True))
+    # Counted from the top of the parabola, nothing cancels.
+    top = -slope / curve
+    heights = heights + top * rises
+    flatter = rises.unsqueeze(-1) - rises.unsqueeze(-2)
+    higher = heights.unsqueeze(-2) - heights.unsqueeze(-1)
+    crossings = higher / flatter.masked_fill(flatter == 0, 1.0)
+    first = crossings.masked_fill(flatter >= 0, -torch.inf).amax(-1)
+    last = crossings.masked_fill(flatter <= 0, torch.inf).amin(-1)
+    lowest = ((flatter != 0) | (higher >= 0)).all(-1)
+    alone = rises / curve
+    found = torch.minimum(alone, last)
+    held = lowest & (found >= first)
+    return top + found.masked_fill(~held, -torch.inf).amax(-1, keepdim=True)

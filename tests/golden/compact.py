@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TOP = ("format", "method", "family", "description", "conventions", "inputs", "cases")
+TOP = ("format", "method", "family", "description", "conventions", "note", "inputs", "cases")
 CASE_EXTRAS = ("peers", "origin", "notes")
 INPUT_EXTRAS = ("tags", "difficulty", "rank", "cond_J", "min_cos", "K", "P", "grad_norms")
 

@@ -319,3 +319,8 @@ class Random(Method):
     def _read_back(self, written: Mapping[str, Tensor]) -> None:
         super()._read_back(written)
         self.generator.set_state(written["generator_state"].cpu())
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor in float32 where it has half precision: inverses and squares overflow there."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

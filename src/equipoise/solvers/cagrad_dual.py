@@ -21,7 +21,7 @@ EPS = 4.5e-16
 """Relative rounding of an entry of the Gramian, twice over."""
 
 
-def cagrad_dual(gramian: Tensor, c: float) -> Solution:
+def cagrad_dual(gramian: Tensor, c: float | Tensor) -> Solution:
     r"""What CAGrad adds to the mean of the task gradients.
 
     The primal problem, with :math:`g_0` the mean, is
@@ -41,7 +41,8 @@ def cagrad_dual(gramian: Tensor, c: float) -> Solution:
 
     Args:
         gramian: ``Tensor[..., K, K]``, positive semidefinite.
-        c: radius of the ball, relative to the mean gradient; not negative.
+        c: radius of the ball, relative to the mean gradient; not negative. One number, or one a problem,
+            ``Tensor[...]``.
 
     Returns:
         x of shape ``[..., K]`` and residual ``[...]``.
@@ -51,13 +52,14 @@ def cagrad_dual(gramian: Tensor, c: float) -> Solution:
         arXiv:2110.14048.
     """
     if gramian.ndim == 2:
-        one = Symmetric(gramian)
-        found = _one(one, c) if len(gramian) <= FEW else _pivoted(one, c)
+        one, ratio = Symmetric(gramian), float(c)
+        found = _one(one, ratio) if len(gramian) <= FEW else _pivoted(one, ratio)
         if found is not None:
             return Solution(vector(found[0]).to(gramian), gramian.new_tensor(found[1]))
     exact = gramian.double()
     shape = exact.shape[:-1]
-    x, residual = _many(exact.reshape(-1, *exact.shape[-2:]), c)
+    ratios = torch.as_tensor(c, dtype=exact.dtype, device=exact.device).expand(shape[:-1])
+    x, residual = _many(exact.reshape(-1, *exact.shape[-2:]), ratios.reshape(-1))
     return Solution(x.view(shape).to(gramian.dtype), residual.view(shape[:-1]).to(gramian.dtype))
 
 
@@ -197,10 +199,10 @@ def _bracket(
     return best[1], 0.0 if best[0] <= rounding else best[0]
 
 
-def _many(gramian: Tensor, c: float) -> tuple[Tensor, Tensor]:
+def _many(gramian: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     matrix, inverse = cosines(gramian)
     mean = gramian.mean(-1)
-    radius = c * mean.mean(-1, keepdim=True).clamp_min(0.0).sqrt()
+    radius = c.unsqueeze(-1) * mean.mean(-1, keepdim=True).clamp_min(0.0).sqrt()
     still = radius == 0
     longest = inverse.amax(-1, keepdim=True)
     relative = inverse / longest
@@ -239,7 +241,7 @@ def _many(gramian: Tensor, c: float) -> tuple[Tensor, Tensor]:
     x = (z * inverse * radius).masked_fill(still, 0.0)
     # Signs that still change, dependent rows and zero gradients are left to the careful way.
     for i in (~(residual <= 1e-11)).nonzero().flatten().tolist():
-        answer, reached = _one(Symmetric(gramian[i]), c)
+        answer, reached = _one(Symmetric(gramian[i]), float(c[i]))
         if not reached >= float(residual[i]):
             x[i] = x.new_tensor(answer)
             residual[i] = reached

@@ -94,6 +94,9 @@ def expected(
     at = list(features or shared)
     values = torch.stack([loss.detach() for loss in losses.values()])
     rows = torch.stack([flat(grad_or_zero(loss, at)) for loss in losses.values()])
+    # What is half precise in the network is widened before anything is computed with it.
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    rows, values = rows.to(wide), values.to(torch.promote_types(values.dtype, wide))
     weights = weights_of(method, rows, values)
     if weights is not None:
         combined = (weights.to(rows) @ rows).split([t.numel() for t in at])
@@ -103,7 +106,7 @@ def expected(
         combined = method.combine_features(tall, [t.detach() for t in at], values)
     else:
         combined = method.combine(rows, values).split([t.numel() for t in at])
-    pieces = [piece.reshape(t.shape) for piece, t in zip(combined, at, strict=True)]
+    pieces = [piece.reshape(t.shape).to(t.dtype) for piece, t in zip(combined, at, strict=True)]
     if features:
         found = grad(list(features), list(shared), pieces, retain_graph=True, allow_unused=True)
         pieces = [

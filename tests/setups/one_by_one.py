@@ -145,6 +145,24 @@ def step_of(balancer: Any, model: Model, route: str, call: Call = "scalar") -> N
         run(balancer, model.plain(), call)
 
 
+def outcome(balancer: Any, model: Model, route: str, steps: int = 3) -> Tensor:
+    """What some steps leave, end to end."""
+    got = []
+    for number in range(steps):
+        model.x = model.x * 1.1
+        clear(model.parameters())
+        step_of(balancer, model, route)
+        with torch.no_grad():
+            for p in model.parameters():
+                if p.grad is not None:
+                    p -= 0.01 * p.grad
+        balancer.after_step(model.plain)
+        if number % 2:
+            balancer.end_epoch()
+        got.append(flat([p.grad for p in model.trunk.parameters()]))
+    return torch.cat(got)
+
+
 def assert_left(want: Mapping[Tensor, Tensor], tolerance: float = 1e-10, factor: float = 1) -> None:
     """Every ``.grad`` is that of ``want`` times ``factor``, up to a share of the largest entry."""
     for number, (tensor, gradient) in enumerate(want.items()):

@@ -166,7 +166,7 @@ def outcome(balancer: Any, model: Model, route: str, steps: int = 3) -> Tensor:
 def assert_left(want: Mapping[Tensor, Tensor], tolerance: float = 1e-10, factor: float = 1) -> None:
     """Every ``.grad`` is that of ``want`` times ``factor``, up to a share of the largest entry."""
     for number, (tensor, gradient) in enumerate(want.items()):
-        got = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+        got = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad.detach()
         scale = float(gradient.abs().max()) * abs(factor)
         gap = float((got.double() - factor * gradient.double()).abs().max())
         assert gap <= tolerance * scale + 1e-300, (

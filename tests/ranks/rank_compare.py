@@ -90,7 +90,8 @@ def assert_same_state(got: list[Outcome]) -> None:
         assert set(first) == set(other), f"states of rank 0 and {rank}"
         for name, value in first.items():
             same = _same(value, other[name])
-            assert same, f"state {name}: {value} on rank 0, {other[name]} on rank {rank}"
+            shown = f"{value!s:.150} on rank 0, {other[name]!s:.150} on rank {rank}"
+            assert same, f"state {name}: {shown}"
 
 
 def assert_no_warnings(got: list[Outcome], want: Outcome) -> None:

@@ -80,9 +80,13 @@ class Network(nn.Module):
 
 
 def new_network() -> Network:
-    """The same network every time, whatever the default generator's state."""
+    """The same network every time, whatever the default generator's state.
+
+    Of this one the task gradients conflict, and differently on the halves of a batch, so that methods
+    that do something only then have something to do.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(51)
         return Network().double()
 
 
@@ -102,7 +106,7 @@ def losses_of(out: dict[str, Tensor], data: Batch) -> dict[str, Tensor | None]:
         if task == "left":
             each = nn.functional.cross_entropy(out[task], data.y[task], reduction="none")
         elif task == "right":
-            each = 0.1 * (out[task] - data.y[task]).square().sum(1)
+            each = 0.3 * (out[task] - data.y[task]).square().sum(1)
         else:
             each = 0.3 * (out[task] - data.y[task]).abs().add(0.1).square().mean(1)
         losses[task] = (each * mask).sum() / mask.sum()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import pytest
 from torch import Tensor
 
 import equipoise
@@ -15,6 +17,7 @@ SAMPLE = ("ew", "uw", "rlw", "famo", "mgda", "pcgrad", "cagrad", "nash_mtl", "gr
 OPTIONS: dict[str, dict[str, Any]] = {
     "scalarization": {"weights": [1.0, 0.3, 2.0]},
     "stch": {"warmup_epoch": 1},
+    "krum": {"n_selected": 2},
     "rotograd": {"burn_in": 2},
     "pareto_mtl": {"approach": 2},
 }
@@ -40,6 +43,8 @@ class Case:
         micro: batches accumulated before each step, all but the last under ``no_sync``.
         factor: what the balanced loss is multiplied with before its backward pass.
         balancers: how many of them balance the losses; their sum is followed.
+        local: share of the tasks' own gradients in the perturbation of ``sharpness_aware``.
+        same_seeds: whether all ranks seed torch alike before every step.
         failing: the stand-in for a solver that fails.
         go_on: whether a step that raises is followed by the next one.
     """
@@ -59,8 +64,14 @@ class Case:
     micro: int = 1
     factor: float = 1.0
     balancers: int = 1
+    local: float = 0.0
+    same_seeds: bool = True
     failing: str = ""
     go_on: bool = False
+
+    def but(self, **changes: Any) -> Case:
+        """The case with some settings changed."""
+        return replace(self, **changes)
 
 
 @dataclass
@@ -102,3 +113,19 @@ def routes(method: str) -> list[tuple[str, str]]:
 def needs(method: str) -> str:
     """What the method looks at."""
     return equipoise.method(method).needs
+
+
+def sample(
+    methods: Sequence[str] = SAMPLE, calls: Sequence[str] = ("scalar", "backward"), **settings: Any
+) -> list[Any]:
+    """Cases of a few methods, on every route that they name, as parameters of a test."""
+    options = settings.pop("options", {})
+    return [
+        pytest.param(
+            Case(method, route, call, options_of(method, **options), **settings),  # type: ignore[arg-type]
+            id=f"{method}-{route}-{call}",
+        )
+        for method in methods
+        for route, call in routes(method)
+        if call in calls
+    ]

@@ -34,6 +34,17 @@ def assert_agreed_in_silence(pool: Pool, case: Case) -> None:
     assert_no_warnings(got, reference(case))
 
 
+def assert_told_everywhere(pool: Pool, case: Case, step: int, *told: str) -> None:
+    """Every rank raises in that step, and says the same; the other steps are those of one process."""
+    want = run(case)
+    got = pool.run(case)
+    for rank, outcome in enumerate(got):
+        assert [s for s, _ in outcome.errors] == [step], f"rank {rank}: {outcome.errors}"
+        for text in told:
+            assert text in outcome.errors[0][1], f"rank {rank}: {outcome.errors[0][1]}"
+        assert_same_run(outcome, want, f"rank {rank}")
+
+
 def reference(case: Case) -> Outcome:
     """One process with the whole batch."""
     key = repr(case)

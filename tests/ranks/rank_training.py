@@ -40,15 +40,16 @@ class Training:
         self.network = new_network()
         route = "auto" if case.route == "losses" else case.route
         self.balancers = [
-            Balancer(*method_of(case, rank), route=route, **_options(case, n))
-            for n in range(case.balancers)
+            Balancer(*method_of(case, rank), route=route, **case.options)
+            for _ in range(case.balancers)
         ]
         self.balancer = self.balancers[0]
         self.rotations = Rotations(TASKS, 4).double() if case.method == "rotograd" else None
         self.model = self._wrapped()
+        learned = {id(p) for b in self.balancers for p in b.parameters()}
         self.optimizer = torch.optim.SGD(
             [
-                {"params": list(self.network.parameters())},
+                {"params": [p for p in self.network.parameters() if id(p) not in learned]},
                 *[g for b in self.balancers for g in b.param_groups(lr=0.05)],
             ],
             lr=0.05,
@@ -78,7 +79,8 @@ class Training:
             outcome.gradients.append(self._gradients())
             outcome.weights.append({k: float(w) for k, w in self.balancer.weights.items()})
             self.optimizer.step()
-            if needs(case.method) != "bilevel":
+            broken = any(step == number for number, _, _ in case.broken)
+            if needs(case.method) != "bilevel" and not broken:
                 number = step * case.micro + case.micro - 1
                 self.balancer.after_step(lambda: self._losses(number, shared=False))
             if step % 2:
@@ -108,9 +110,9 @@ class Training:
             )
             total.backward()
         elif case.call == "sharpness_aware":
-            torch.manual_seed(50 + number)  # of the perturbations
-            local = 0.3 if case.factor == 1.0 else 0.0
-            balancer.sharpness_aware(lambda: self._losses(number), local=local).backward()
+            # The perturbations are drawn.
+            torch.manual_seed(50 + number + (0 if case.same_seeds else self.rank or 0))
+            balancer.sharpness_aware(lambda: self._losses(number), local=case.local).backward()
         elif case.balancers > 1:
             self._two(number)
         else:
@@ -140,9 +142,8 @@ class Training:
             again = out
             if views:
                 again = {t: self.network.heads[t](views[0][t]) for t in TASKS}
-            return losses_of(out, data), {
-                t: x and 2 * x.sqrt() for t, x in losses_of(again, data).items()
-            }
+            roots = {t: loss.sqrt() for t, loss in losses_of(again, data).items()}
+            return losses_of(out, data), roots
 
         one, other = self.model(data, share, finish)
         (first(one) + second(other)).backward()
@@ -213,14 +214,6 @@ class Training:
             whole = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
             out[name] = whole.detach().clone() / self.case.factor
         return out
-
-
-def _options(case: Case, number: int) -> dict[str, Any]:
-    """The second balancer of a step draws from a seed of its own."""
-    options = dict(case.options)
-    if number and "seed" in options:
-        options["seed"] += number
-    return options
 
 
 def _sharded(network: Network, ranks: int) -> nn.Module:

@@ -35,7 +35,7 @@ class Failing(MGDA):
             "losses": self.calls > 1 and float(losses[1]) > 1.6,
         }
         if fails[self.how]:
-            raise SolverError("the solver was told to fail")
+            raise SolverError("the solver was told to fail", gramian, gramian.new_ones(()))
         return super().weights(gramian, losses)
 
 

@@ -7,7 +7,6 @@ import os
 import pickle
 import signal
 import time
-import traceback
 from datetime import timedelta
 from multiprocessing import connection, get_context
 from pathlib import Path
@@ -21,14 +20,16 @@ from rank_training import run
 START = 120.0  # seconds until the workers must have said hello
 LIMIT = 30.0  # seconds a case may take
 GRACE = 8.0  # seconds the other ranks have when the first is through
+# Restarts after which nothing more is tried: a package that hangs everywhere must not take an hour.
+PATIENCE = 15
 
 
-class DeadlockError(Exception):
-    """A rank did not come back."""
+class BrokenRanksError(Exception):
+    """A rank did not come back, or the ranks are out of step."""
 
 
 def work(rank: int, ranks: int, meeting: str, log: str, pipe: Any) -> None:
-    """A worker's life: one case after the other."""
+    """A worker's life: one case after the other, and after each a proof that the ranks are in step."""
     torch.set_num_threads(1)
     with Path(log).open("w") as file:
         faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)
@@ -39,20 +40,16 @@ def work(rank: int, ranks: int, meeting: str, log: str, pipe: Any) -> None:
             world_size=ranks,
             timeout=timedelta(seconds=20),
         )
-        pipe.send_bytes(b"ready")
-        number = 0
-        while message := pipe.recv_bytes():
-            number += 1
-            try:
-                result: Any = run(pickle.loads(message), rank, ranks)
-            except Exception:  # noqa: BLE001 (told to the parent)
-                result = traceback.format_exc()
-            # After every case the ranks must still be in step.
-            token = torch.tensor([number])
-            dist.all_reduce(token)
-            if int(token) != number * ranks:
-                result = "the ranks are out of step: somebody took part in one collective too few"
-            pipe.send_bytes(pickle.dumps(result))
+        pipe.send_bytes(pickle.dumps("hello"))
+        while True:
+            case = pickle.loads(pipe.recv_bytes())
+            if isinstance(case, Case):
+                answer: Any = run(case, rank, ranks)
+            else:
+                token = torch.tensor([case])
+                dist.all_reduce(token)
+                answer = int(token)
+            pipe.send_bytes(pickle.dumps(answer))
 
 
 class Pool:
@@ -65,8 +62,8 @@ class Pool:
 
     def __init__(self, ranks: int, folder: Path) -> None:
         self.ranks, self.folder = ranks, folder
-        self.generation = 0
-        self.known: dict[str, list[Outcome] | Exception] = {}
+        self.starts = 0
+        self.known: dict[str, list[Outcome] | BrokenRanksError] = {}
         self.workers: list[Any] = []
         self.pipes: list[connection.Connection] = []
 
@@ -74,34 +71,29 @@ class Pool:
         """The outcome of every rank; a case is run once.
 
         Raises:
-            DeadlockError: not all came back.
-            RuntimeError: a worker broke down.
+            BrokenRanksError: not all came back, or not at the same point.
         """
         key = repr(case)
         if key not in self.known:
-            self.known[key] = self._run(case)
+            try:
+                self.known[key] = self._run(case)
+            except BrokenRanksError as broken:
+                self.stop()
+                self.known[key] = broken
         known = self.known[key]
-        if isinstance(known, Exception):
+        if isinstance(known, BrokenRanksError):
             raise known
         return known
 
-    def _run(self, case: Case) -> list[Outcome] | Exception:
+    def _run(self, case: Case) -> list[Outcome]:
         if not self.workers:
             self._start()
-        message = pickle.dumps(case)
-        for pipe in self.pipes:
-            pipe.send_bytes(message)
-        try:
-            results = self._collect(LIMIT)
-        except DeadlockError as deadlock:
-            return deadlock
-        broken = [f"rank {n}: {r}" for n, r in results.items() if isinstance(r, str)]
-        if broken:
-            self.stop()
-            return RuntimeError("\n".join(broken))
-        outcomes: list[Outcome] = [results[n] for n in range(self.ranks)]
+        outcomes: list[Outcome] = self._ask(case, LIMIT)
         if len({tuple(step for step, _ in o.errors) for o in outcomes}) > 1:
+            # Some raised and some did not: what they have sent each other no longer matches.
             self.stop()
+        elif self._ask(self.starts, LIMIT) != [self.starts * self.ranks] * self.ranks:
+            raise BrokenRanksError("somebody took part in one collective too few")
         return outcomes
 
     def stop(self) -> None:
@@ -113,53 +105,62 @@ class Pool:
         self.workers, self.pipes = [], []
 
     def _start(self) -> None:
-        self.generation += 1
+        if self.starts > PATIENCE:
+            raise BrokenRanksError(f"not tried: the ranks broke down {PATIENCE} times before")
+        self.starts += 1
         context = get_context("spawn")
-        meeting = self.folder / f"meeting-{self.ranks}-{self.generation}"
+        meeting = self.folder / f"meeting-{self.starts}"
         for rank in range(self.ranks):
             here, there = context.Pipe()
-            log = self.folder / f"stack-{self.ranks}-{rank}"
-            worker = context.Process(
-                target=work,
-                args=(rank, self.ranks, str(meeting), str(log), there),
-                daemon=True,
-            )
+            args = (rank, self.ranks, str(meeting), str(self._log(rank)), there)
+            worker = context.Process(target=work, args=args, daemon=True)
             worker.start()
             there.close()
             self.workers.append(worker)
             self.pipes.append(here)
-        self._collect(START, unpack=False)
+        self._collect(START, START)
 
-    def _collect(self, limit: float, unpack: bool = True) -> dict[int, Any]:
+    def _ask(self, what: Any, limit: float) -> list[Any]:
+        message = pickle.dumps(what)
+        for pipe in self.pipes:
+            pipe.send_bytes(message)
+        return self._collect(limit, GRACE)
+
+    def _collect(self, limit: float, grace: float) -> list[Any]:
+        """The next message of every worker."""
         results: dict[int, Any] = {}
         end = time.monotonic() + limit
         while len(results) < self.ranks:
-            waiting = {p: n for n, p in enumerate(self.pipes) if n not in results}
-            ready = connection.wait(list(waiting), timeout=max(0.0, end - time.monotonic()))
+            waiting = [p for n, p in enumerate(self.pipes) if n not in results]
+            ready = connection.wait(waiting, timeout=max(0.0, end - time.monotonic()))
             if not ready:
-                raise DeadlockError(self._who_hangs(results))
-            for pipe in ready:
-                rank = waiting[pipe]  # type: ignore[index]
-                try:
-                    message = self.pipes[rank].recv_bytes()
-                except EOFError:
-                    results[rank] = "the worker died"
-                    continue
-                results[rank] = pickle.loads(message) if unpack else message
-            if unpack:
-                end = min(end, time.monotonic() + GRACE)
-        return results
+                raise BrokenRanksError(self._who_hangs(results))
+            for rank in [n for n, p in enumerate(self.pipes) if p in ready]:
+                results[rank] = _received(self.pipes[rank])
+            end = min(end, time.monotonic() + grace)
+        if "died" in results.values():
+            raise BrokenRanksError(self._who_hangs(results))
+        return [results[rank] for rank in range(self.ranks)]
 
     def _who_hangs(self, results: dict[int, Any]) -> str:
-        """Where the others are, and what those said that came back; ends all."""
+        """Where the missing ranks are, and what the others said."""
         said = []
         for rank, worker in enumerate(self.workers):
             if rank in results:
-                said.append(f"rank {rank} came back: {results[rank]}")
+                what = getattr(results[rank], "errors", results[rank])
+                said.append(f"rank {rank} came back: {what or 'without an error'}")
                 continue
-            worker_log = self.folder / f"stack-{self.ranks}-{rank}"
             os.kill(worker.pid, signal.SIGUSR1)
             time.sleep(0.3)
-            said.append(f"rank {rank} hangs:\n{worker_log.read_text()[:2000]}")
-        self.stop()
+            said.append(f"rank {rank} hangs:\n{self._log(rank).read_text()[:2000]}")
         return "\n".join(said)
+
+    def _log(self, rank: int) -> Path:
+        return self.folder / f"stack-{self.starts}-{rank}"
+
+
+def _received(pipe: connection.Connection) -> Any:
+    try:
+        return pickle.loads(pipe.recv_bytes())
+    except EOFError:
+        return "died"

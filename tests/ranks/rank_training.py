@@ -19,6 +19,8 @@ from equipoise import Balancer
 from equipoise.methods.dtp import DTP
 from equipoise.nn import Rotations
 
+BUILDING = -1  # the "step" in which the balancer and the wrapper are built
+
 
 def run(case: Case, rank: int | None = None, ranks: int = 1) -> Outcome:
     """Trains; ``rank=None`` is one process with the whole batch."""
@@ -27,7 +29,12 @@ def run(case: Case, rank: int | None = None, ranks: int = 1) -> Outcome:
         warnings.simplefilter("always")
         # Different seeds: what is drawn has to come from the first rank's.
         torch.manual_seed(5 + (rank or 0))
-        Training(case, rank, ranks, outcome).run()
+        try:
+            training = Training(case, rank, ranks, outcome)
+        except Exception as error:  # noqa: BLE001 (it is what the test looks at)
+            outcome.errors.append((BUILDING, _told(error)))
+        else:
+            training.run()
     outcome.warnings = [str(w.message) for w in caught]
     return outcome
 
@@ -88,8 +95,7 @@ class Training:
             if isinstance(self.balancer.method, DTP):
                 self.balancer.method.update_scores([0.5, 0.1 + 0.1 * step, 0.9])
         except Exception as error:  # noqa: BLE001 (it is what the test looks at)
-            where = traceback.format_exc(limit=-3)
-            outcome.errors.append((step, f"{type(error).__name__}: {error}\n{where}"))
+            outcome.errors.append((step, _told(error)))
             return False
         return True
 
@@ -214,6 +220,10 @@ class Training:
             whole = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
             out[name] = whole.detach().clone() / self.case.factor
         return out
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}"
 
 
 def _sharded(network: Network, ranks: int) -> nn.Module:

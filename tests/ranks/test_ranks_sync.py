@@ -13,6 +13,7 @@ from rank_compare import (
     assert_told_everywhere,
 )
 from rank_pool import Pool
+from rank_training import BUILDING
 
 GRAMIAN = ("mgda", "pcgrad", "cagrad", "nash_mtl", "aligned_mtl", "rgw")
 
@@ -45,11 +46,10 @@ def test_alone_every_rank_has_its_own_weights(pair: Pool, method: str) -> None:
         assert got[0].weights != got[1].weights
 
 
-@pytest.mark.parametrize("call", ["scalar", "backward"])
-def test_a_sync_that_does_not_exist_is_refused(pair: Pool, call: str) -> None:
-    case = Case("mgda", "parameters", call, options={"sync": "now and then"})  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match="ValueError: sync='now and then'"):
-        pair.run(case)
+def test_a_sync_that_does_not_exist_is_refused(pair: Pool) -> None:
+    for outcome in pair.run(Case("mgda", "parameters", options={"sync": "now and then"})):
+        ((step, error),) = outcome.errors
+        assert step == BUILDING and error.startswith("ValueError: sync='now and then'")
 
 
 @pytest.mark.parametrize("how", ["always", "losses"])

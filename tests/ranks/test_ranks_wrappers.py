@@ -15,6 +15,12 @@ READING = ("mgda", "pcgrad", "cagrad", "nash_mtl", "graddrop")
 
 def around(**options: Any) -> list[Any]:
     """Around all methods, or those that the option is for."""
+    if "transform" in options:
+        # FAMO takes the logarithms' distance to what they cannot fall below.
+        return [
+            *sample([m for m in SAMPLE if m != "famo"], options=options, calls=("scalar",)),
+            *sample(["famo"], options={**options, "min_losses": -6.0}, calls=("scalar",)),
+        ]
     few = set(options) & {"weight_ema", "weight_floor", "update_every", "heads"}
     return sample(WEIGHING if few else SAMPLE, options=options, calls=("scalar",))
 

@@ -1,0 +1,31 @@
+"""Worker processes that train together, started once for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rank_pool import Pool
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            # With --dist loadgroup all share one set of workers.
+            item.add_marker(pytest.mark.xdist_group("ranks"))
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    pool = Pool(2, tmp_path_factory.mktemp("pair"))
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture(scope="session")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    pool = Pool(3, tmp_path_factory.mktemp("trio"))
+    yield pool
+    pool.stop()

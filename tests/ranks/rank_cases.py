@@ -1,0 +1,131 @@
+"""What is trained, how, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pytest
+from torch import Tensor
+
+import equipoise
+
+IDS = [card.id for card in equipoise.methods()]
+SAMPLE = ("ew", "uw", "rlw", "famo", "mgda", "pcgrad", "cagrad", "nash_mtl", "graddrop")
+# Options with which a few steps reach every part of the method.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "scalarization": {"weights": [1.0, 0.3, 2.0]},
+    "stch": {"warmup_epoch": 1},
+    "krum": {"n_selected": 2},
+    "rotograd": {"burn_in": 2},
+    "pareto_mtl": {"approach": 2},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training run that some ranks, or one process with the whole batch, can do.
+
+    Attributes:
+        method: its id.
+        route: where task gradients are taken.
+        call: ``balancer(losses).backward()`` or ``balancer.backward(losses)``.
+        options: of the balancer.
+        wrapper: what makes the ranks work together.
+        ddp: options of DistributedDataParallel.
+        layout: what the wrapped module returns: losses, outputs, or the balanced loss.
+        steps: of the optimiser.
+        sizes: examples of each rank; None for equal parts.
+        weight: how the ranks tell the number of their examples.
+        unlabelled: (step, task, first example, behind the last one) without labels.
+        broken: (step, task, example) whose target is not a number.
+        micro: batches accumulated before each step, all but the last under ``no_sync``.
+        factor: what the balanced loss is multiplied with before its backward pass.
+        balancers: how many of them balance the losses; their sum is followed.
+        local: share of the tasks' own gradients in the perturbation of ``sharpness_aware``.
+        same_seeds: whether all ranks seed torch alike before every step.
+        failing: the stand-in for a solver that fails.
+        go_on: whether a step that raises is followed by the next one.
+    """
+
+    method: str
+    route: Literal["losses", "parameters", "features"]
+    call: Literal["scalar", "backward", "sharpness_aware"] = "scalar"
+    options: dict[str, Any] = field(default_factory=dict)
+    wrapper: Literal["ddp", "fsdp"] = "ddp"
+    ddp: dict[str, Any] = field(default_factory=dict)
+    layout: Literal["losses", "outputs", "balanced"] = "losses"
+    steps: int = 5
+    sizes: tuple[int, ...] | None = None
+    weight: Literal["none", "number", "mapping"] = "none"
+    unlabelled: tuple[tuple[int, str, int, int], ...] = ()
+    broken: tuple[tuple[int, str, int], ...] = ()
+    micro: int = 1
+    factor: float = 1.0
+    balancers: int = 1
+    local: float = 0.0
+    same_seeds: bool = True
+    failing: str = ""
+    go_on: bool = False
+
+    def but(self, **changes: Any) -> Case:
+        """The case with some settings changed."""
+        return replace(self, **changes)
+
+
+@dataclass
+class Outcome:
+    """What one process saw.
+
+    Attributes:
+        gradients: after every backward pass, by name of the parameter (0 where there is none).
+        weights: applied in every step, by task.
+        metrics: after the last step.
+        state: of the balancer at the end.
+        errors: (step, type and text).
+        warnings: their texts.
+    """
+
+    gradients: list[dict[str, Tensor]] = field(default_factory=list)
+    weights: list[dict[str, float]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+    errors: list[tuple[int, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def options_of(method: str, **more: Any) -> dict[str, Any]:
+    """The options with which a method is tried."""
+    return {**OPTIONS.get(method, {}), **more}
+
+
+def routes(method: str) -> list[tuple[str, str]]:
+    """Every (route, call) that the method names."""
+    pairs = []
+    for route in equipoise.method(method).routes:
+        pairs.append((route, "scalar"))
+        if route == "parameters":
+            pairs.append((route, "backward"))
+    return pairs
+
+
+def needs(method: str) -> str:
+    """What the method looks at."""
+    return equipoise.method(method).needs
+
+
+def sample(
+    methods: Sequence[str] = SAMPLE, calls: Sequence[str] = ("scalar", "backward"), **settings: Any
+) -> list[Any]:
+    """Cases of a few methods, on every route that they name, as parameters of a test."""
+    options = settings.pop("options", {})
+    return [
+        pytest.param(
+            Case(method, route, call, options_of(method, **options), **settings),  # type: ignore[arg-type]
+            id=f"{method}-{route}-{call}",
+        )
+        for method in methods
+        for route, call in routes(method)
+        if call in calls
+    ]

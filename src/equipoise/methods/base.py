@@ -289,6 +289,10 @@ class JacobianMethod(Method):
     needs = "jacobian"
     routes: ClassVar[tuple[str, ...]] = ("parameters", "features")
 
+    # The weights ``Tensor[..., K]`` of the last :meth:`combine`, of a method that has some: they let the
+    # heads be weighted too.
+    applied_weights: Tensor | None = None
+
     def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The combined gradient ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
         raise NotImplementedError

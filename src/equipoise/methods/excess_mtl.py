@@ -21,6 +21,7 @@ class ExcessMTL(Tracked):
               {\sum_j w_j \exp(\eta e_j / e_j(0))}
 
     A task's first step gives its reference :math:`e_k(0)` and leaves the weights as they are (1).
+    The official code and LibMTL weight the heads as well: ``applied_weights`` has the numbers.
 
     Args:
         robust_step_size: :math:`\eta > 0`.
@@ -81,5 +82,5 @@ class ExcessMTL(Tracked):
             # The largest exponent is taken out: it cancels, and exp cannot overflow.
             grown = weights * (exponent - exponent.amax(-1, keepdim=True)).exp()
             weights = grown * (weights.shape[-1] / grown.sum(-1, keepdim=True))
-        self.kept = weights
+        self.kept = self.applied_weights = weights
         return combine(weights, jacobian)

@@ -23,7 +23,8 @@ class GradVac(Random, GramianMethod):
 
     and always :math:`\hat\varphi_{ij} \leftarrow (1 - \beta) \hat\varphi_{ij} + \beta \varphi`, starting
     at 0. The update is :math:`\sum_i g_i'`. With :math:`\hat\varphi = 0` it is PCGrad's. A zero gradient
-    has the cosine 0 with all others.
+    has the cosine 0 with all others. Other codes add 1e-8 to both denominators, which changes cosines and
+    steps as soon as the product of two norms is near 1e-4; here nothing is added, and units do not matter.
 
     Args:
         beta: in [0, 1]; 0 keeps the targets at 0.

@@ -54,7 +54,8 @@ class MGDA(GramianMethod):
         deviations=(
             "The official code and LibMTL clamp two-task weights to [0.001, 0.999] and stop early; "
             "LibMTL applies the weights to the normalised gradients; TorchJD's Frank-Wolfe stops "
-            "after 100 steps; nash-mtl multiplies by K. Here the minimum is exact."
+            "after 100 steps; nash-mtl multiplies by K. The authors weight the heads too (heads='weighted'). "
+            "Here the minimum is exact."
         ),
         libmtl="MGDA",
         torchjd="MGDA",

@@ -19,7 +19,8 @@ class SoftAdapt(LossMethod):
     .. math:: w_k = \operatorname{softmax}_k(\beta s_k), \quad s_k = L_k(t) - L_k(t-1)
 
     ``normalized`` divides :math:`s` by :math:`\sum_j |s_j|`; ``loss_weighted`` multiplies each term
-    of the softmax by its loss (0 counts as 1e-8). The first step has :math:`s = 0`.
+    of the softmax by its loss (0 counts as 1e-8). The first step has :math:`s = 0`. The
+    change includes the loss of this very step; DWA with ``period=1`` looks at the two steps before it.
 
     Args:
         beta: :math:`\beta`; positive weights the tasks that got worse, negative those that got
@@ -55,8 +56,8 @@ class SoftAdapt(LossMethod):
         unit_free=False,
         defaults="beta 0.1 and the original variant.",
         deviations=(
-            "Some codes put the ratio of the two losses into the softmax and multiply by K; that "
-            "is 'dwa' with temperature 1 and period 1."
+            "Some codes put the ratio of the two losses into the softmax and multiply by K; 'dwa' with "
+            "temperature 1 and period 1 does that a step later."
         ),
     )
 

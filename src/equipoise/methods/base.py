@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,11 +23,8 @@ class Card:
     Attributes:
         id: lower snake case name, as in ``Balancer("uw_so")``.
         name: the name as the literature writes it.
-        title: title of the source paper.
-        authors: authors of the source paper.
-        venue: where it was published.
-        year: when.
-        arxiv: arXiv id, or None.
+        title, authors, venue, year, arxiv: the source paper; where they are left out, the first one under
+            ``References:`` in the method's docstring.
         equation: the weights (or the combined gradient) in one line of LaTeX.
         heads: what the task heads get in the paper: the gradient of the weighted loss, or of the plain
             loss (only the shared parameters are balanced).
@@ -45,11 +43,11 @@ class Card:
 
     id: str
     name: str
-    title: str
-    authors: str
-    venue: str
-    year: int
-    arxiv: str | None
+    title: str = ""
+    authors: str = ""
+    venue: str = ""
+    year: int = 0
+    arxiv: str | None = None
     equation: str
     heads: Heads
     weight_sum: Literal["K", "1", "free"]
@@ -60,6 +58,38 @@ class Card:
     deviations: str = ""
     libmtl: str | None = None
     torchjd: str | None = None
+
+
+# Authors, *title*, venue year, arXiv:id - as a docstring names a paper.
+REFERENCE = re.compile(
+    r"References: (?P<authors>[^*]+?), \*(?P<title>[^*]+)\*, (?:(?P<venue>[^,;.]+?) )?(?P<year>\d{4})"
+    r"[^,;.]*(?:, arXiv:(?P<arxiv>\d{4}\.\d{4,5}))?"
+)
+
+
+def cited(card: Card, docstring: str) -> Card:
+    """The card with the first paper under ``References:`` of the docstring, unless it names one itself.
+
+    Raises:
+        ValueError: no paper is found.
+    """
+    if card.title:
+        return card
+    found = REFERENCE.search(" ".join(docstring.split()))
+    if found is None:
+        raise ValueError(
+            f"the card of '{card.id}' names no paper, and the docstring has no 'References:' of the form "
+            "'Authors, *Title*, Venue Year, arXiv:id'"
+        )
+    paper = found.groupdict()
+    return replace(
+        card,
+        authors=paper["authors"],
+        title=paper["title"],
+        venue=paper["venue"] or "arXiv",
+        year=int(paper["year"]),
+        arxiv=paper["arxiv"],
+    )
 
 
 class Method(nn.Module):
@@ -84,6 +114,12 @@ class Method(nn.Module):
     symmetric: ClassVar[bool] = True
     # Whether tasks that agree are followed along their common gradient, not a rescaling of its entries.
     keeps_direction: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Under -OO there are no docstrings, and a card does without.
+        if "card" in vars(cls) and cls.__doc__ is not None:
+            cls.card = cited(cls.card, cls.__doc__)
 
     def __init__(self) -> None:
         super().__init__()

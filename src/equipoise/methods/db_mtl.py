@@ -43,11 +43,6 @@ class DBMTL(Tracked):
     card = Card(
         id="db_mtl",
         name="DB-MTL",
-        title="Dual-Balancing for Multi-Task Learning",
-        authors="Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok",
-        venue="arXiv",
-        year=2023,
-        arxiv="2308.12029",
         equation=r"d = \max_j \|\hat g_j\| \sum_k \hat g_k / \|\hat g_k\|",
         heads="unweighted",
         weight_sum="free",

@@ -41,11 +41,6 @@ class ExcessMTL(Tracked):
     card = Card(
         id="excess_mtl",
         name="ExcessMTL",
-        title="Robust Multi-Task Learning with Excess Risks",
-        authors="He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi, Zhao",
-        venue="ICML",
-        year=2024,
-        arxiv="2402.02009",
         equation=r"w_k \propto w_k \exp(\eta e_k / e_k(0)), \quad e_k = \sum g_k^2 / \sqrt{S_k}",
         heads="unweighted",
         weight_sum="K",
@@ -53,8 +48,8 @@ class ExcessMTL(Tracked):
         unit_free=False,
         defaults="robust_step_size = 0.01, as in the official code.",
         deviations=(
-            "The paper's weights sum to 1, the official ones to K, as here; there and in LibMTL the "
-            "heads are weighted too. TorchJD updates on the first step already, with unscaled risks."
+            "The paper's weights sum to 1, the official ones to K, as here. TorchJD updates on the "
+            "first step already, with unscaled risks."
         ),
         libmtl="ExcessMTL",
         torchjd="ExcessMTL",

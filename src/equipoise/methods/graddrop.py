@@ -42,11 +42,6 @@ class GradDrop(Random, JacobianMethod):
     card = Card(
         id="graddrop",
         name="GradDrop",
-        title=("Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout"),
-        authors="Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov",
-        venue="NeurIPS",
-        year=2020,
-        arxiv="2010.06808",
         equation=r"d = \sum_k (\ell_k + (1 - \ell_k) M_k) \odot g_k",
         heads="unweighted",
         weight_sum="free",

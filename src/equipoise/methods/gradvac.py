@@ -42,14 +42,6 @@ class GradVac(Random, GramianMethod):
     card = Card(
         id="gradvac",
         name="GradVac",
-        title=(
-            "Gradient Vaccine: Investigating and Improving Multi-task Optimization in Massively "
-            "Multilingual Models"
-        ),
-        authors="Wang, Tsvetkov, Firat, Cao",
-        venue="ICLR",
-        year=2021,
-        arxiv="2010.05874",
         equation=(
             r"g_i' \leftarrow g_i' + \tfrac{\|g_i'\| (\hat\varphi \sqrt{1 - \varphi^2} - \varphi "
             r"\sqrt{1 - \hat\varphi^2})}{\|g_j\| \sqrt{1 - \hat\varphi^2}} g_j, "

@@ -41,11 +41,6 @@ class MOML(OwnAdam, BilevelMethod):
     card = Card(
         id="moml",
         name="MOML",
-        title="Multi-Objective Meta Learning",
-        authors="Ye, Lin, Yue, Guo, Xiao, Zhang",
-        venue="NeurIPS",
-        year=2021,
-        arxiv="2102.07121",
         equation=(
             r"w = \operatorname{softmax}(\alpha), \; "
             r"\alpha \leftarrow \alpha - \textstyle\sum_j \gamma_j h_j"

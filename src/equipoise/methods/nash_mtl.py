@@ -33,11 +33,6 @@ class NashMTL(GramianMethod):
     card = Card(
         id="nash_mtl",
         name="Nash-MTL",
-        title="Multi-Task Learning as a Bargaining Game",
-        authors="Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya",
-        venue="ICML",
-        year=2022,
-        arxiv="2202.01017",
         equation=r"G w = 1 / w",
         heads="weighted",
         weight_sum="free",

@@ -32,11 +32,6 @@ class RGW(RandomWeights, GramianMethod):
     card = Card(
         id="rgw",
         name="RGW",
-        title="Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
-        authors="Lin, Ye, Zhang, Tsang",
-        venue="TMLR",
-        year=2022,
-        arxiv="2111.10603",
         equation=r"w = f(\tilde\lambda), \quad \tilde\lambda \sim p",
         heads="unweighted",
         weight_sum="1",

@@ -30,11 +30,6 @@ class RLW(RandomWeights, LossMethod):
     card = Card(
         id="rlw",
         name="RLW",
-        title="Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
-        authors="Lin, Ye, Zhang, Tsang",
-        venue="TMLR",
-        year=2022,
-        arxiv="2111.10603",
         equation=r"w = f(\tilde\lambda), \quad \tilde\lambda \sim p",
         heads="weighted",
         weight_sum="1",

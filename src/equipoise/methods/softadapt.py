@@ -41,24 +41,13 @@ class SoftAdapt(LossMethod):
     card = Card(
         id="softadapt",
         name="SoftAdapt",
-        title=(
-            "SoftAdapt: Techniques for Adaptive Loss Weighting of Neural Networks with Multi-Part "
-            "Loss Functions"
-        ),
-        authors="Heydari, Thompson, Mehmood",
-        venue="arXiv",
-        year=2019,
-        arxiv="1912.12355",
         equation=r"w_k = \operatorname{softmax}_k(\beta (L_k(t) - L_k(t-1)))",
         heads="weighted",
         weight_sum="1",
         degree=None,
         unit_free=False,
         defaults="beta 0.1 and the original variant.",
-        deviations=(
-            "Some codes put the ratio of the two losses into the softmax and multiply by K; 'dwa' with "
-            "temperature 1 and period 1 does that a step later."
-        ),
+        deviations="Some codes put the ratio of the two losses into the softmax and multiply by K.",
     )
 
     def __init__(self, beta: float = 0.1, variant: Variant = "original") -> None:

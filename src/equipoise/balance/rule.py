@@ -134,12 +134,12 @@ class Plain(Rule):
                     return Outcome(weights, None, gradients)
                 learned = Learned(weights, method.penalty())
             return Outcome(weights.detach(), None, gradients, learned)
-        values = step.values.double().cpu()
         if isinstance(method, GramianMethod | CrossBatchMethod):
             if self.blind(step):
-                gramian = values.new_zeros(len(values), len(values))
+                values = step.values
+                gramian = torch.zeros(len(values), len(values), dtype=torch.float64)
             else:
-                gramian = gradients.gramian()
+                gramian, values = gradients.with_losses(step.values)
                 refuse_nonfinite(step, gradients)
             with self.seeing(method, step):
                 if gramian.ndim == 3:

@@ -104,7 +104,9 @@ def over_ranks(
     flags = [0.0, float(not present), float(fresh)]
     sums, totals, broken, having, told = _total(tasks, present, counts, ranks, flags)
     if told[0]:
-        raise ValueError("another process could not read the losses of this step; its error says why")
+        raise ValueError(
+            "another process could not read the losses of this step; its error says why"
+        )
     if told[1]:
         raise ValueError(_NOTHING_HERE)
     some = [k for k, total in enumerate(totals) if total > 0]

@@ -51,21 +51,13 @@ class DWA(LossMethod):
     card = Card(
         id="dwa",
         name="DWA",
-        title="End-to-End Multi-Task Learning with Attention",
-        authors="Liu, Johns, Davison",
-        venue="CVPR",
-        year=2019,
-        arxiv="1803.10704",
         equation=r"w_k = K \operatorname{softmax}_k(\bar L_k(t-1) / (T \bar L_k(t-2)))",
         heads="weighted",
         weight_sum="K",
         degree=0.0,
         unit_free=False,
         defaults="Temperature 2 and two epochs of equal weights, as in the paper and its code.",
-        deviations=(
-            "Some codes use a sliding window of steps whose buffer starts at ones (option "
-            "'window'), and the mean of the weighted losses instead of the sum."
-        ),
+        deviations="Some codes take the mean of the weighted losses instead of the sum.",
         libmtl="DWA",
         torchjd="DWA",
     )

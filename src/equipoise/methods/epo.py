@@ -53,14 +53,6 @@ class EPO(GramianMethod):
     card = Card(
         id="epo",
         name="EPO",
-        title=(
-            "Multi-Task Learning with User Preferences: Gradient Descent with Controlled Ascent in "
-            "Pareto Optimization"
-        ),
-        authors="Mahapatra, Rajan",
-        venue="ICML",
-        year=2020,
-        arxiv=None,
         equation=(
             r"\max_{w \in \Delta} w^\top G a, \quad a_k = r_k (\log(K \hat l_k) - \mu), \quad "
             r"\hat l \propto r L \quad (\mu > \epsilon)"

@@ -53,11 +53,6 @@ class ParetoMTL(GramianMethod):
     card = Card(
         id="pareto_mtl",
         name="Pareto MTL",
-        title="Pareto Multi-Task Learning",
-        authors="Lin, Zhen, Li, Zhang, Kwong",
-        venue="NeurIPS",
-        year=2019,
-        arxiv="1912.12854",
         equation=(
             r"w = B^\top \operatorname{argmin}_{\lambda \in \Delta} \lambda^\top B G B^\top \lambda, "
             r"\quad B = [I;\ v_j - u : \langle v_j - u, L \rangle \ge -\epsilon \|L\|]"

@@ -1,4 +1,4 @@
-"""State that a method or a wrapper keeps between steps: declared once, there from the start, saved as tensors."""
+"""State kept between steps: declared once, there from the start, saved as tensors."""
 
 from __future__ import annotations
 

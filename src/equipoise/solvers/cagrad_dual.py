@@ -99,7 +99,9 @@ def _pivoted(matrix: Symmetric, c: float) -> tuple[list[float], float] | None:
             x = spread(used, part, count)
             size = [abs(m) + abs(level) for m in mean]
             length = dot(part, [slopes[i] - linear[i] for i in used])
-            residual = max(violation(gramian, linear, x, size, slopes, norms), abs(length / square - 1))
+            residual = max(
+                violation(gramian, linear, x, size, slopes, norms), abs(length / square - 1)
+            )
             if residual > 1e-9:
                 break
             return x, residual

@@ -100,6 +100,10 @@ class EPO(GramianMethod):
         """See :meth:`GramianMethod.weights`."""
         check_positive(self, losses)
         exact = gramian.double()
+        # A cosine within rounding of 0 is 0, or a constraint would ask for the rounding of another.
+        norms = exact.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt()
+        known = exact.abs() > SIGN * norms.unsqueeze(-1) * norms.unsqueeze(-2)
+        exact = torch.where(known | ~exact.isfinite(), exact, 0.0)
         r = preferred(self, self.preference, exact, losses.to(exact))
         r = r / r.sum(-1, keepdim=True)
         weighted = r * losses.to(exact)

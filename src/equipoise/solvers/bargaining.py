@@ -111,6 +111,9 @@ def _point(
         RIDGE * b > 0.5 * t for b, t in zip(point, _wants(pulls, power, point), strict=True)
     ):
         point = [b / max(grown) for b in point]
+        # Of a limit, what counts is that the combination goes to 0.
+        left = max([abs(dot(row, point)) for row in rows]) / sum(point)
+        residual = min(residual, left) if isfinite(left) else residual
     return point, residual
 
 

@@ -56,6 +56,7 @@ class Stepper:
         self.optimizer = torch.optim.SGD(work.parameters(), lr=1e-4)
 
     def __call__(self) -> None:
+        """Takes the step."""
         self.optimizer.zero_grad(set_to_none=True)
         views = self.balancer.share(self.work.trunk(self.work.batch))
         torch.autograd.backward(self.balancer(self.work.losses(views)))
@@ -64,7 +65,9 @@ class Stepper:
 
 def compare(methods: Sequence[str], tasks: Sequence[int], rounds: int) -> None:
     """Prints the ratio of the batched step to the plain one, and what of 10 ms it costs."""
-    print(f"{'step':<10}{'method':<11}{'K':>3}{'plain ms':>10}{'batched ms':>12}{'ratio':>8}{'us':>8}")
+    print(
+        f"{'step':<10}{'method':<11}{'K':>3}{'plain ms':>10}{'batched ms':>12}{'ratio':>8}{'us':>8}"
+    )
     for name in methods:
         for count in tasks:
             for work in (build("tiny_mlp", count, "cpu"), ten_milliseconds(count)):

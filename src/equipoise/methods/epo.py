@@ -114,11 +114,11 @@ class EPO(GramianMethod):
         noise = SIGN * (exact.abs() @ adjustment.abs()).squeeze(-1)
         pull = torch.where(pull.abs() > noise, pull, 0.0)
         balance = uneven.squeeze(-1) > self.epsilon
-        if bool(balance.all()):
+        if balance.all().tolist():
             solution = _balance(exact, pull, weighted)
         else:
             solution = self._dominance(exact, pull)
-            if bool(balance.any()):
+            if balance.any().tolist():
                 solution = _either(balance, _balance(exact, pull, weighted), solution)
         return solution.accept(gramian, "epo").to(gramian)
 

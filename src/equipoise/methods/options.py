@@ -112,7 +112,7 @@ def check_positive(method: Method, losses: Tensor) -> None:
     Raises:
         ValueError: a loss is zero, negative or not a number.
     """
-    if not bool((losses > 0).all()):
+    if not (losses > 0).all().tolist():
         raise ValueError(
             f"{method.card.id} needs every loss above 0, got {losses.detach().tolist()}; shift a "
             "loss that can reach 0 by a constant, or choose a method without this need"

@@ -73,7 +73,7 @@ class GradOPS(GramianMethod):
         conflict = (cosines(gramian.double())[0] < -SIGN).any(-1)
         rows = torch.eye(gramian.shape[-1], dtype=gramian.dtype, device=gramian.device)
         rows = rows.expand_as(gramian)
-        if bool(conflict.any()):
+        if conflict.any().tolist():
             apart, residual = complements(gramian)
             solution = Solution(
                 torch.where(conflict.unsqueeze(-1), apart, rows),

@@ -91,7 +91,7 @@ class ParetoMTL(GramianMethod):
         values = losses.to(exact)
         borders = self._borders(exact, values)
         length = values.norm(dim=-1, keepdim=True)
-        if not bool((length > 0).all()):
+        if not (length > 0).all().tolist():
             raise ValueError(
                 "pareto_mtl compares the direction of the losses with the preference, and losses that "
                 "are all 0 have none; stop there, or leave the tasks out"

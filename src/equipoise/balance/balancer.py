@@ -443,7 +443,7 @@ class Balancer(nn.Module):
 
     def _take_first(self, together: Ranks) -> None:
         """Takes the first rank's state, so that what is drawn and learned is the same everywhere."""
-        state = together.first(self.state_dict() if together.rank == 0 else None)
+        state: dict[str, Any] = together.first(self.state_dict() if together.rank == 0 else {})
         if together.rank != 0:
             self.load_state_dict(state)
         self._fresh = False

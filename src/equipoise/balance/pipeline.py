@@ -210,7 +210,7 @@ class Pipeline(Stateful):
     @property
     def _frozen(self) -> bool:
         kept = self.rule.kept
-        return kept is not None and kept.frozen
+        return isinstance(kept, Kept) and kept.frozen
 
     def _heads(self, step: Step, weights: Tensor | None) -> Tensor:
         """What each head's loss is multiplied with, ``Tensor[K]``."""

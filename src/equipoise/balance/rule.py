@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,8 +63,8 @@ class Rule(Stateful):
         raise NotImplementedError
 
     @property
-    def kept(self) -> Rule | None:
-        """The wrapper inside that keeps the last weights, if there is one."""
+    def kept(self) -> Any:
+        """The wrapper inside that keeps the last weights, a ``Kept``; None where there is none."""
         return None
 
     @property

@@ -138,7 +138,7 @@ def _total(
     count = own.new_tensor(counts)
     parts = [own.where(finite, 0.0) * count, count, ~finite, count > 0, own.new_tensor(flags)]
     found = ranks.total(torch.cat([part.to(own) for part in parts]))
-    return [part.tolist() for part in found.cpu().split([len(part) for part in parts])]
+    return [part.tolist() for part in torch.split(found.cpu(), [len(part) for part in parts])]
 
 
 def _count(name: str, weight: Weight) -> float:

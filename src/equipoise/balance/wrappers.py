@@ -44,7 +44,8 @@ class Wrapper(Rule):
     @property
     def kept(self) -> Kept | None:
         """See :attr:`Rule.kept`."""
-        return self.inner.kept
+        found: Kept | None = self.inner.kept
+        return found
 
     def allocate(self, tasks: int) -> None:
         """See :meth:`Rule.allocate`."""

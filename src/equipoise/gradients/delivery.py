@@ -60,7 +60,7 @@ class _Deliver(torch.autograd.Function):
         delivery = ctx.delivery
         for sink in delivery.sinks:
             sink.apply(*[None] * len(sink.next_functions[1:]))
-        if host.at_hand(scale) and scale.tolist() == 1.0:
+        if host.at_hand(scale) and host.number(scale) == 1.0:
             gradients = delivery.gradients
             if delivery.once:
                 ctx.delivery = delivery.gradients = None

@@ -13,6 +13,13 @@ def at_hand(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
+def number(scalar: Tensor) -> float:
+    """A scalar's number; waits for the device it is on."""
+    # Not by item(), which goes through torch's dispatcher.
+    found: Any = scalar.tolist()
+    return float(found)
+
+
 class Later:
     """Numbers on their way to the host, for a time when nobody has to wait for them any more.
 
@@ -25,8 +32,7 @@ class Later:
         self._copy = tensor.detach()
         if tensor.is_cuda:
             self._copy = self._copy.to("cpu", non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
+            self._event = torch.cuda.current_stream(tensor.device).record_event()
 
     def read(self) -> list[float]:
         """The numbers."""

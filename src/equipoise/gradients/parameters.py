@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.gradients import host
-from equipoise.gradients.base import TaskGradients, Taken, cut, entries_of
+from equipoise.gradients.base import Taken, TaskGradients, cut, entries_of
 from equipoise.gradients.delivery import Delivery
 from equipoise.gradients.features import Share
 from equipoise.gradients.passes import Found as Gradients
@@ -268,7 +268,10 @@ class AtParameters(TaskGradients):
                 )
             if not self.found.doubtful and (self._how.factor is not None or not self.found.half):
                 return self._by_two_passes(weights, heads, shown, factor)
-        (flat,) = direction if direction is not None else gradients.combine(weights)
+        if direction is None:
+            assert weights is not None
+            direction = gradients.combine(weights)
+        (flat,) = direction
         return self._deliver(flat, heads, shown, factor)
 
     def _deliver(self, flat: Tensor, heads: Tensor, shown: Tensor, factor: float) -> Tensor:

@@ -18,7 +18,6 @@ from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import SharedParameters
 from equipoise.gradients.step import Step
 
-
 # Computes the losses of the same batch anew, in the order of the step.
 Again = Callable[[], Sequence["Tensor | None"]]
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from equipoise.gradients import host
+
 # Operators whose result has to be known on the host before Python can go on.
 READS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2", "unique_dim"}
 
@@ -118,6 +120,10 @@ def copies(place: Place) -> Iterator[None]:
         for name in ("cpu", "tolist", "numpy"):
             patch.setattr(Tensor, name, reading(name))
         patch.setattr(Tensor, "to", to)
+        # What the package takes for readable at no cost is what is not on the pretended device.
+        patch.setattr(host, "at_hand", lambda tensor: not place.is_away(tensor))
+        # A copy that nobody waits for.
+        patch.setattr(host, "sent", lambda tensor: (copied(tensor.detach(), False), None))
         for name in ("tensor", "zeros", "ones", "empty", "full", "eye", "arange", "rand", "randn"):
             patch.setattr(torch, name, making(getattr(torch, name)))
         yield

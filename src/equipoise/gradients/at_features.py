@@ -125,7 +125,9 @@ class AtFeatures(FeatureGradients):
             heads: what each head's gradient is multiplied with, ``Tensor[K]``.
             looks: whether ``balance`` looks at the task gradients.
         """
-        arrived = _Arrived(balance, heads.detach(), self._ranks, self._features, looks)
+        values = self._step.values if looks else None
+        factors = heads.detach().to(self._step.values.device, torch.float64)
+        arrived = _Arrived(balance, factors, self._ranks, self._features, values)
         self._share.arm(self._step, arrived)
         return noting_scale(self._step.weighted(heads), self._share.plan)
 
@@ -142,9 +144,9 @@ class _Arrived:
         heads: Tensor,
         ranks: Ranks | None,
         features: Sequence[Tensor],
-        looks: bool,
+        values: Tensor | None,
     ) -> None:
-        self._looks = looks
+        self._values = values
         self._balance = balance
         self._heads = heads
         self._ranks = ranks
@@ -156,7 +158,7 @@ class _Arrived:
         taken = Taken(rows, started * self._heads)
         gradients = FeatureGradients(self._ranks, self._features, taken)
         if self._known is None:
-            if self._looks and _overflowed(gradients, started):
+            if self._values is not None and _overflowed(gradients, self._values, started):
                 # A GradScaler finds this, skips the step and lowers its scale; the method has not seen it.
                 return [part.sum(0) for part in rows]
             self._known = self._balance(gradients)
@@ -164,11 +166,11 @@ class _Arrived:
         if direction is None:
             assert weights is not None
             # What arrives carries the factor already.
-            return gradients.combine(weights * started.to(weights))
+            return gradients.combine(weights, started)
         return [part * started.to(part) for part in direction]
 
 
-def _overflowed(gradients: TaskGradients, started: Tensor) -> bool:
+def _overflowed(gradients: TaskGradients, values: Tensor, started: Tensor) -> bool:
     """Whether a loss scale was too large for some task gradient."""
-    squares = gradients.gramian().diagonal().tolist()
+    squares = gradients.with_losses(values)[0].diagonal().tolist()
     return not all(map(math.isfinite, squares)) and host.number(started) != 1.0

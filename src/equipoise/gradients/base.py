@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.gradients import host
-from equipoise.solvers.products import combine, gramian
+from equipoise.solvers.products import cancels, combine, gramian
 
 # Task gradients, one [K, ...] tensor for each tensor that they are gradients of.
 Rows = list[Tensor]
@@ -44,6 +44,7 @@ class TaskGradients:
         self.over_ranks = over_ranks
         self._taken: Taken | None = None
         self._gramian: Tensor | None = None
+        self._losses: Tensor | None = None
 
     def take(self) -> Taken:
         """Finds the gradients; called once, by whoever asks first."""
@@ -76,12 +77,15 @@ class TaskGradients:
 
     def with_losses(self, losses: Tensor) -> tuple[Tensor, Tensor]:
         """The inner products, and the losses ``Tensor[K]``, in float64 on the CPU: one wait for both."""
-        if self._gramian is None and not host.at_hand(losses):
-            found = self._products()
-            both = torch.cat([found.flatten(), losses.to(found)]).cpu()
-            self._gramian = both[: found.numel()].view(found.shape)
-            return self._gramian, both[found.numel() :]
-        return self.gramian(), losses.double().cpu()
+        if self._losses is None:
+            if self._gramian is not None or host.at_hand(losses):
+                self._losses = losses.double().cpu()
+            else:
+                found = self._products()
+                both = torch.cat([found.flatten(), losses.to(found)]).cpu()
+                self._gramian = both[: found.numel()].view(found.shape)
+                self._losses = both[found.numel() :]
+        return self.gramian(), self._losses
 
     def _products(self) -> Tensor:
         rows, unit, _ = self.taken()
@@ -93,17 +97,15 @@ class TaskGradients:
             found = found * undo.unsqueeze(-1) * undo
         return found
 
-    def combine(self, weights: Tensor) -> list[Tensor]:
-        """The sum, with ``Tensor[K]`` weights, of the gradients of each tensor."""
+    def combine(self, weights: Tensor, scale: Tensor | None = None) -> list[Tensor]:
+        """The sum, with ``Tensor[K]`` weights, of the gradients of each tensor, times ``scale``."""
         rows, unit, _ = self.taken()
-        known = self._gramian
+        wide = None if self._gramian is None else cancels(weights, self._gramian)
         if unit is not None:
-            unit = unit.to(weights)
-            weights = weights / unit
-            if known is not None:
-                unit = unit.to(known)
-                known = known * unit.unsqueeze(-1) * unit
-        return [combine(weights, part.flatten(1), known).view(part.shape[1:]) for part in rows]
+            weights = weights.to(unit) / unit
+        if scale is not None:
+            weights = weights.to(scale) * scale
+        return [combine(weights, part.flatten(1), wide=wide).view(part.shape[1:]) for part in rows]
 
     def entries(self, rule: Entrywise) -> list[Tensor]:
         """What a rule makes of the single entries."""
@@ -153,7 +155,7 @@ class ByTensor(TaskGradients):
         found = torch.stack([gramian([part]) for part in self._cut()])
         return found if self.over_ranks is None else self.over_ranks(found)
 
-    def combine(self, weights: Tensor) -> list[Tensor]:
+    def combine(self, weights: Tensor, scale: Tensor | None = None) -> list[Tensor]:
         """The sum with weights ``Tensor[T, K]``."""
         parts = zip(weights, self._cut(), self.gramian(), strict=True)
         return [torch.cat([combine(w, part, g) for w, part, g in parts])]
@@ -187,7 +189,7 @@ class Crossed(TaskGradients):
         (one,), (other,) = (batch.rows() for batch in self._pair)
         return one.double() @ other.double().mT
 
-    def combine(self, weights: Tensor) -> list[Tensor]:
+    def combine(self, weights: Tensor, scale: Tensor | None = None) -> list[Tensor]:
         """The weighted sum of the third batch's gradients."""
         self.taken()
         return self._third.combine(weights)

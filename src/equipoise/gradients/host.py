@@ -20,6 +20,14 @@ def number(scalar: Tensor) -> float:
     return float(found)
 
 
+def sent(tensor: Tensor) -> tuple[Tensor, Any]:
+    """A copy on its way to the host, and what tells that it has come; None where it is there."""
+    if not tensor.is_cuda:
+        return tensor.detach().cpu(), None
+    copy = tensor.detach().to("cpu", non_blocking=True)
+    return copy, torch.cuda.current_stream(tensor.device).record_event()
+
+
 class Later:
     """Numbers on their way to the host, for a time when nobody has to wait for them any more.
 
@@ -28,11 +36,7 @@ class Later:
     """
 
     def __init__(self, tensor: Tensor) -> None:
-        self._event: Any = None
-        self._copy = tensor.detach()
-        if tensor.is_cuda:
-            self._copy = self._copy.to("cpu", non_blocking=True)
-            self._event = torch.cuda.current_stream(tensor.device).record_event()
+        self._copy, self._event = sent(tensor)
 
     def read(self) -> list[float]:
         """The numbers."""

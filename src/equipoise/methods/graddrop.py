@@ -71,7 +71,7 @@ class GradDrop(Random, JacobianMethod):
 
     def draw(self, shape: torch.Size, device: torch.device) -> Tensor:
         """Uniform draws of ``shape``, made on ``device``; their seed comes from our generator."""
-        seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
+        seed = torch.randint(2**63 - 1, (), generator=self.generator).tolist()
         there = torch.Generator(device).manual_seed(seed)
         return torch.rand(shape, generator=there, device=device)
 

@@ -81,7 +81,8 @@ def project(gramian: Tensor, orders: Tensor) -> Tensor:
         ``Tensor[..., K, K]``; row i holds the weights of task i's projected gradient.
     """
     tasks = gramian.shape[-1]
-    orders = orders.to(gramian.device)
+    if orders.device != gramian.device:
+        orders = orders.to(gramian.device)
     rows = torch.eye(tasks, dtype=gramian.dtype, device=gramian.device).expand_as(gramian).clone()
     inner = gramian.clone()
     squares = gramian.diagonal(dim1=-2, dim2=-1)

@@ -38,7 +38,13 @@ def gramian(parts: Iterable[Tensor]) -> Tensor:
     return total
 
 
-def combine(weights: Tensor, rows: Tensor, gramian: Tensor | None = None) -> Tensor:
+def combine(
+    weights: Tensor,
+    rows: Tensor,
+    gramian: Tensor | None = None,
+    *,
+    wide: bool | None = None,
+) -> Tensor:
     r"""The weighted sum of task gradients, :math:`d = \sum_k w_k g_k`, in their dtype.
 
     Large weights whose gradients nearly cancel leave nothing but rounding in single precision, and a
@@ -50,13 +56,16 @@ def combine(weights: Tensor, rows: Tensor, gramian: Tensor | None = None) -> Ten
         weights: w, ``Tensor[..., K]``.
         rows: the task gradients, ``Tensor[..., K, P]``.
         gramian: their inner products, ``Tensor[..., K, K]``, where they are known.
+        wide: whether the weighted gradients nearly cancel, where that is known already.
 
     Returns:
         ``Tensor[..., P]``.
     """
     plain = rows.dtype == torch.float64 or rows.is_complex()
-    if rows.dtype == torch.float32 and gramian is not None:
-        plain = not _cancels(weights, gramian)
+    if rows.dtype == torch.float32:
+        if wide is None and gramian is not None:
+            wide = cancels(weights, gramian)
+        plain = wide is False
     if plain:
         return _sum(weights, rows)
     width = _CHUNK if rows.device.type == "cpu" else max(_LAUNCH // rows.shape[-2], 1)
@@ -68,7 +77,7 @@ def _sum(weights: Tensor, rows: Tensor) -> Tensor:
     return (weights.to(rows).unsqueeze(-2) @ rows).squeeze(-2)
 
 
-def _cancels(weights: Tensor, gramian: Tensor) -> bool:
+def cancels(weights: Tensor, gramian: Tensor) -> bool:
     """Whether some weighted gradients are much longer than their sum."""
     if gramian.ndim > 2:
         w = weights.to(gramian)

@@ -31,6 +31,8 @@ def options(method_id: str, route: str) -> str | None:
         return "has an interface of its own"
     if route == "losses" and not isinstance(method, LossMethod):
         return "looks at task gradients"
+    if route == "features" and method_id == "forum":
+        return "descends along gradients of its own"
     if route == "features" and not isinstance(method, LossMethod) and route not in method.routes:
         return "compares gradients over steps"
     return None
@@ -88,6 +90,7 @@ def by_reference(name: str, dtype: torch.dtype, method_id: str, route: str) -> d
         combined = method.combine_features([tall], [features.detach()], values)[0].flatten()
     elif isinstance(method, JacobianMethod):
         combined = method.combine(jacobian, values)
+        weights = method.applied_weights if method.tells_weights else weights
     elif isinstance(method, GramianMethod) and method.blocks == "parameter":
         parts = jacobian.double().split([p.numel() for p in network.trunk.parameters()], dim=1)
         gramians = torch.stack([part @ part.T for part in parts])

@@ -106,6 +106,7 @@ def expected(
         combined = method.combine_features(tall, [t.detach() for t in at], values)
     else:
         combined = method.combine(rows, values).split([t.numel() for t in at])
+        weights = method.applied_weights if method.tells_weights else None
     pieces = [piece.reshape(t.shape).to(t.dtype) for piece, t in zip(combined, at, strict=True)]
     if features:
         found = grad(list(features), list(shared), pieces, retain_graph=True, allow_unused=True)

@@ -130,7 +130,9 @@ def test_a_step_at_the_features_reads_no_single_number(method: str) -> None:
     seen: Counter[str] = Counter()
 
     class Counts(TorchDispatchMode):
-        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, op: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             seen[op.overloadpacket.__name__] += 1
             return op(*args, **(kwargs or {}))
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from equipoise.balance.bilevel import descend, learn_weights
+from equipoise.balance.bilevel import Skip, descend, learn_weights
 from equipoise.balance.compose import Blocks, HeadRule, Options, Route
 from equipoise.balance.mistakes import PATIENCE, agreed, as_method, reminded
 from equipoise.balance.naming import Losses
@@ -256,8 +256,10 @@ class Balancer(nn.Module):
             return
         self._patience = -1
         with untouched(), torch.no_grad():
-            step = self._again(closure, ranks(self._options.sync))
-        self.pipeline.after_step(step)
+            number, together = self.pipeline.number, ranks(self._options.sync)
+            step = self.reader.beside(closure(), number, together)
+        if step is not None:
+            self.pipeline.after_step(step)
 
     def bilevel(self, inner: Callable[[], Losses], outer: Callable[[], Losses]) -> Tensor:
         """The balanced loss of a method that learns its weights on outer losses (MOML, FORUM).
@@ -282,12 +284,16 @@ class Balancer(nn.Module):
         self._patience = -1
         together = ranks(self._options.sync)
         first, second = (self._all_of(closure, together) for closure in (inner, outer))
-        if not isinstance(method, FORUM):
-            learn_weights(method, first, second, together)
-            return self.forward(inner())
-        total, step, weights, parameters = descend(method, first, second, together)
-        self.pipeline.note(step, weights, "parameters", parameters)
-        return total
+        try:
+            if isinstance(method, FORUM):
+                total, step, weights, parameters = descend(method, first, second, together)
+                self.pipeline.note(step, weights, "parameters", parameters)
+                return total
+            with self.pipeline.keeping_failures():
+                learn_weights(method, first, second, together)
+        except Skip:
+            return torch.zeros((), requires_grad=True)
+        return self.forward(inner())
 
     def sharpness_aware(
         self,
@@ -322,16 +328,29 @@ class Balancer(nn.Module):
             raise TypeError(
                 f"sharpness_aware() works on one batch, which '{self.card.id}' does not"
             )
+        if self._options.route == "features":
+            raise ValueError(
+                "sharpness_aware() takes task gradients of perturbed parameters, which route='features' does "
+                "not have"
+            )
         together = ranks(self._options.sync)
         steps = self._enter([closure()], together, None)
         if steps is None:
             return torch.zeros((), requires_grad=True)
         (step,) = steps
 
+        kind = step.values.device.type
+        autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
         def again() -> Sequence[Tensor | None]:
-            then = self._again(closure, together)
-            if then.names != step.names:
-                raise ValueError("the closure must give the losses of the same tasks every time")
+            with torch.autocast(kind, enabled=autocast[0], dtype=autocast[1]):
+                losses = closure()
+            then = self.reader.beside(losses, step.number, together, step.names)
+            if then is None or then.names != step.names:
+                raise ValueError(
+                    "the closure must give the losses of the same tasks every time, finite too where it is a "
+                    "step away (nonfinite= holds for the first call)"
+                )
             return then.losses
 
         return self.pipeline.uphill(step, again, together, Uphill(rho, local, eps))
@@ -448,10 +467,6 @@ class Balancer(nn.Module):
             self.load_state_dict(state)
         self._fresh = False
 
-    def _again(self, closure: Callable[[], Losses], together: Ranks | None) -> Step:
-        """Losses that are looked at beside a step."""
-        return self.reader.beside(closure(), self.pipeline.number, together)
-
     def _all_of(self, closure: Callable[[], Losses], together: Ranks | None) -> Callable[[], Step]:
         def read() -> Step:
             if self.tasks is None:
@@ -459,8 +474,13 @@ class Balancer(nn.Module):
             else:
                 losses = closure()
             step = self.reader.beside(losses, self.pipeline.number, together)
+            if step is None:
+                raise Skip
             if step.positions is not None or step.uneven:
-                raise ValueError(f"'{self.card.id}' needs the losses of all tasks in every step")
+                raise ValueError(
+                    f"'{self.card.id}' needs the losses of all tasks in every step; nonfinite='skip_step' skips "
+                    "one in which a loss is not finite"
+                )
             return step
 
         return read

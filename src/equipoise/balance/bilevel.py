@@ -18,6 +18,10 @@ from equipoise.methods.forum import FORUM
 Closure = Callable[[], Step]
 
 
+class Skip(Exception):  # noqa: N818 - no error: the user asked for it
+    """A loss is not finite, and the step is to be left out."""
+
+
 def learn_weights(
     method: BilevelMethod, inner: Closure, outer: Closure, ranks: Ranks | None
 ) -> None:

@@ -108,7 +108,8 @@ def check(method: Method, options: Options) -> None:
     name = f"'{method.card.id}'"
     about_weights = options.about_weights()
     if isinstance(method, JacobianMethod) and about_weights:
-        raise ValueError(f"{name} has no loss weights, which {about_weights[0]} would need")
+        if not (method.tells_weights and about_weights == ["heads='weighted'"]):
+            raise ValueError(f"{name} has no loss weights, which {about_weights[0]} would need")
     if isinstance(method, FORUM):
         _check_forum(name, options, about_weights)
     looks = isinstance(method, JacobianMethod | CrossBatchMethod) or (
@@ -145,6 +146,7 @@ def _check_forum(name: str, options: Options, about_weights: list[str]) -> None:
         *(["weight_sum"] if options.weight_sum != "paper" else []),
         *(["heads='unweighted'"] if options.heads == "unweighted" else []),
         *(["gradient_ema"] if options.gradient_ema else []),
+        *(["route='features'"] if options.route == "features" else []),
     ]
     if given:
         raise ValueError(
@@ -157,7 +159,7 @@ def _check_by_tensor(method: Method, name: str, options: Options) -> None:
     if not isinstance(method, GramianMethod) or not method.reads_gramian:
         raise ValueError(
             f"{name} does not look at inner products of task gradients, so there is nothing to "
-            "do block by block"
+            "do block by block (blocks='parameter')"
         )
     if options.heads == "weighted" or options.weight_ema > 0 or options.update_every > 1:
         raise ValueError(
@@ -175,8 +177,8 @@ def check_features(method: Method, options: Options) -> None:
     name = f"'{method.card.id}'"
     if options.by_tensor(method):
         raise ValueError(
-            f"{name} balances every parameter tensor by itself, which features are not; use "
-            "route='parameters'"
+            f"{name} balances every parameter tensor by itself (blocks='parameter'), which features are not; "
+            "use route='parameters'"
         )
     if options.gradient_ema:
         raise ValueError(

@@ -28,6 +28,7 @@ from equipoise.gradients.shared import SharedParameters
 from equipoise.gradients.step import Step
 from equipoise.methods.base import CrossBatchMethod, Heads, LossMethod, Method
 from equipoise.methods.state import Stateful
+from equipoise.solvers import SolverError
 
 
 class Pipeline(Stateful):
@@ -45,12 +46,8 @@ class Pipeline(Stateful):
         learning: of the weights, where they are learned.
         heads: what the task heads get.
         scales_losses: whether the balanced loss is a weighted sum, known before any backward pass.
-        number: of the next step.
         shown: the last step.
     """
-
-    numbers = ("number",)
-    number: int
 
     def __init__(
         self,
@@ -61,6 +58,8 @@ class Pipeline(Stateful):
         *,
         deferred: bool = False,
     ) -> None:
+        # A tensor, so that a compiled step is not compiled anew for every number.
+        self._count = torch.zeros(1, dtype=torch.int64)
         super().__init__()
         self.rule = compose(method, options)
         self.learning = Learning(self.rule.method, self_optimized)
@@ -80,6 +79,12 @@ class Pipeline(Stateful):
         """See :meth:`Stateful.allocate`."""
         self.rule.allocate(tasks)
         self._write()
+
+    @property
+    def number(self) -> int:
+        """The number of the next step, from 0."""
+        # A compiled step takes every step for the first: nothing it may do depends on the number.
+        return 0 if torch.compiler.is_compiling() else int(self._count.tolist()[0])
 
     # --- from losses to gradients -----------------------------------------------------------------
 
@@ -101,6 +106,17 @@ class Pipeline(Stateful):
             keep_graph: whether the graph outlives the call.
             factor: what gradients are multiplied with (a GradScaler's scale), if anything.
         """
+        with host.unrounded(steps[-1].values):
+            return self._balanced(steps, share, ranks, keep_graph, factor)
+
+    def _balanced(
+        self,
+        steps: Sequence[Step],
+        share: Share | None,
+        ranks: Ranks | None,
+        keep_graph: bool,
+        factor: float | None,
+    ) -> Tensor:
         step = steps[-1]
         if self._at_features(share):
             assert share is not None
@@ -186,7 +202,7 @@ class Pipeline(Stateful):
             else:
                 self._refuse_nonfinite(step.names, weights.tolist())
         if not self._frozen:
-            self.number = self.number + 1
+            self._count += 1
         return outcome
 
     def look_back(self) -> None:
@@ -260,6 +276,17 @@ class Pipeline(Stateful):
         with kept.freeze():
             yield
 
+    @contextmanager
+    def keeping_failures(self) -> Iterator[None]:
+        """Lets a solver fail where the user asked for the last weights then."""
+        kept = self.rule.kept
+        try:
+            yield
+        except SolverError:
+            if not isinstance(kept, Kept) or self._options.on_failure == "raise":
+                raise
+            kept.count_failure()
+
     # --- what it shows ----------------------------------------------------------------------------
 
     def plain(self, step: Step) -> Tensor:
@@ -280,7 +307,7 @@ class Pipeline(Stateful):
 
     def note(self, step: Step, weights: Tensor, route: str, shared: Sequence[Tensor]) -> None:
         """Keeps a step that was balanced elsewhere, to be shown; the step counts."""
-        self.number = self.number + 1
+        self._count += 1
         self.shown = Shown(
             step.names, step.raw, weights, None, route, shared, "reached by any loss"
         )
@@ -306,11 +333,12 @@ class Pipeline(Stateful):
         return {**self.__dict__, "_pending": None, "shown": self.shown._replace(shared=(), how="")}
 
     def _written(self) -> dict[str, Tensor]:
-        written = super()._written()
+        written = {**super()._written(), "steps": self._count.clone()}
         adam = self.learning.written() if "learning" in self.__dict__ else None
         return written if adam is None else {**written, "adam": adam}
 
     def _read_back(self, written: Mapping[str, Tensor]) -> None:
         super()._read_back(written)
+        self._count = written["steps"].clone().cpu()
         if "adam" in written:
             self.learning.read(written["adam"])

@@ -152,23 +152,33 @@ class Reader(Stateful):
             raise ValueError(f"'{self._id}' needs the losses of the same tasks in all batches")
         return admitted
 
-    def beside(self, losses: Losses, number: int, ranks: Ranks | None) -> Step:
+    def beside(
+        self,
+        losses: Losses,
+        number: int,
+        ranks: Ranks | None,
+        only: Sequence[str] | None = None,
+    ) -> Step | None:
         """Losses that are looked at beside a step: of the same batch again, or of a validation batch.
+
+        Args:
+            losses: what the user gave.
+            number: of the step.
+            ranks: the processes that train together, if there are several.
+            only: the tasks of interest.
 
         Raises:
             ValueError: one of them is not finite or not positive.
         """
         self._refuse_tensor(losses)
-        if ranks is None:
-            step = self._step(self._given(losses), number)
+        if only is not None:
+            given = named(losses, self.tasks)
+            losses = {name: given[name] for name in only if name in given}
+        if ranks is not None:
+            step = self._read_over_ranks(losses, number, ranks, None, fresh=False)
         else:
-            step = over_ranks(losses, self._tasks(), ranks, None, False).step(self._tasks(), number)
-        values = step.values.tolist()
-        bad = [n for n, v in zip(step.names, values, strict=True) if not math.isfinite(v)]
-        if bad:
-            raise ValueError(f"loss {listed(bad)} is not finite where it is looked at again")
-        self._refuse_small(step.names, values)
-        return self._transformed(step)
+            step = self._looked_at(self._given(losses), number)
+        return None if step is None else self._transformed(step)
 
     def _tasks(self) -> tuple[str, ...]:
         assert self.tasks is not None
@@ -182,13 +192,18 @@ class Reader(Stateful):
         present = require_graph(self._given(losses))
         if not present:
             raise ValueError("every loss of this step is a constant 0: there is nothing to train")
-        step = self._step(present, number)
         if torch.compiler.is_compiling():
-            return step
+            return self._step(present, number)
         if self._checks == "deferred":
             self.look_back()
+            step = self._step(present, number)
             self._pending = step.names, Later(step.values)
             return step
+        return self._looked_at(present, number)
+
+    def _looked_at(self, present: dict[str, Tensor], number: int) -> Step | None:
+        """The losses that are fit for use; None where the step is to be skipped."""
+        step = self._step(present, number)
         values = step.values.tolist()
         bad = {n for n, v in zip(step.names, values, strict=True) if not math.isfinite(v)}
         if bad:

@@ -154,7 +154,8 @@ class Plain(Rule):
             return [method.combine(rows[0], step.values)]
 
         with self.seeing(method, step):
-            return Outcome(None, gradients.entries(rule), gradients)
+            direction = gradients.entries(rule)
+            return Outcome(method.applied_weights, direction, gradients)
 
 
 def refuse_nonfinite(step: Step, gradients: TaskGradients) -> None:

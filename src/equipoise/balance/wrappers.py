@@ -97,9 +97,11 @@ class Kept(Wrapper):
     """
 
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {"last": (-1,)}
-    numbers = ("solver_failures",)
+    numbers = ("solver_failures", "phase")
     last: Tensor
     solver_failures: int
+    # Steps since the last new weights, fewer than ``every``.
+    phase: int
 
     def __init__(self, inner: Rule, every: int, on_failure: OnFailure) -> None:
         super().__init__(inner)
@@ -123,6 +125,10 @@ class Kept(Wrapper):
         finally:
             self.frozen = before
 
+    def count_failure(self) -> None:
+        """Counts a solver that failed."""
+        self.solver_failures += 1
+
     def of(self, step: Step) -> Tensor | None:
         """The last weights of the tasks of a step; None where some task has had none."""
         if not self.knows("last"):
@@ -144,7 +150,7 @@ class Kept(Wrapper):
                     "none"
                 )
             return weights
-        return self.of(step) if step.number % self.every else None
+        return self.of(step) if self.phase else None
 
     def blind(self, step: Step) -> bool:
         """See :meth:`Rule.blind`."""
@@ -153,6 +159,8 @@ class Kept(Wrapper):
     def forward(self, step: Step, gradients: TaskGradients) -> Outcome:
         """See :meth:`Rule.forward`."""
         weights = self._reused(step) if self.frozen or self.every > 1 else None
+        if self.every > 1 and not self.frozen:
+            self.phase = (self.phase + 1) % self.every
         if weights is not None:
             return Outcome(weights, None, gradients)
         try:
@@ -161,7 +169,7 @@ class Kept(Wrapper):
             weights = self.of(step) if self.on_failure == "keep" else None
             if weights is None:
                 raise
-            self.solver_failures += 1
+            self.count_failure()
             return Outcome(weights, None, gradients)
         assert outcome.weights is not None
         self._remember(outcome.weights, step)
@@ -222,9 +230,10 @@ class Preferred(Wrapper):
         """See :meth:`Rule.forward`."""
         priors = torch.tensor(priors_of(self.prior, step), dtype=torch.float64)
         if not self.weighs:
-            return self.inner(step, gradients.changed(lambda rows: _scaled(rows, priors)))  # type: ignore[no-any-return]
+            gradients = gradients.changed(lambda rows: _scaled(rows, priors))
         outcome: Outcome = self.inner(step, gradients)
-        assert outcome.weights is not None
+        if outcome.weights is None:
+            return outcome
         return outcome._replace(weights=outcome.weights * priors.to(outcome.weights))
 
 
@@ -248,10 +257,12 @@ class Summed(Wrapper):
         """
         outcome: Outcome = self.inner(step, gradients)
         count = len(step.names)
-        if outcome.weights is None:
-            assert outcome.direction is not None
+        if outcome.direction is not None:
             factor = 1.0 / count if self.to_sum == "one" else 1.0
-            return outcome._replace(direction=[part * factor for part in outcome.direction])
+            weights = None if outcome.weights is None else outcome.weights * factor
+            direction = [part * factor for part in outcome.direction]
+            return outcome._replace(direction=direction, weights=weights)
+        assert outcome.weights is not None
         total = outcome.weights.sum(-1, keepdim=True)
         # Elsewhere than on the CPU the weights that come out, not finite, tell a step later.
         if host.at_hand(total) and not torch.compiler.is_compiling():

@@ -154,6 +154,10 @@ class _Arrived:
         self._known: tuple[Tensor | None, list[Tensor] | None] | None = None
 
     def __call__(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
+        with host.unrounded(rows[0]):
+            return self._combined(rows, scale)
+
+    def _combined(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
         started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
         taken = Taken(rows, started * self._heads)
         gradients = FeatureGradients(self._ranks, self._features, taken)

@@ -95,6 +95,12 @@ def _behind(sink: Any, output: int) -> list[Any]:
     return _behind(node, nr) if node.name() == _SINK else [node]
 
 
+def hides(roots: Sequence[Tensor]) -> bool:
+    """Whether reentrant checkpointing hides what is below from a walk."""
+    nodes = _below([get_gradient_edge(root).node for root in roots])
+    return any(node.name() == "CheckpointFunctionBackward" for node in nodes)
+
+
 def _below(nodes: list[Any]) -> set[Any]:
     """The nodes and everything below them."""
     found: set[Any] = set()

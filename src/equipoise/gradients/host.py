@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,14 @@ from torch import Tensor
 def at_hand(tensor: Tensor) -> bool:
     """Whether reading the tensor waits for no device."""
     return tensor.device.type == "cpu"
+
+
+def unrounded(like: Tensor) -> Any:
+    """A context in which autocast rounds nothing of what we compute."""
+    kind = like.device.type
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def number(scalar: Tensor) -> float:

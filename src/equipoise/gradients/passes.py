@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 
+NO_REENTRANT = (
+    "reentrant activation checkpointing hides its parameters and gives no task gradients of them: use "
+    "torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or balance at the features with "
+    "balancer.share()"
+)
 # A list of gradients, None where a tensor is not reached.
 Found = list[Tensor | None]
 
@@ -64,11 +69,7 @@ def _explained(error: RuntimeError) -> RuntimeError:
             "model, or balance at the features with balancer.share()"
         )
     if "Checkpointing is not compatible with .grad()" in said:
-        return RuntimeError(
-            "reentrant activation checkpointing cannot give task gradients of parameters: use "
-            "torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or balance at the features with "
-            "balancer.share()"
-        )
+        return RuntimeError(NO_REENTRANT)
     return error
 
 

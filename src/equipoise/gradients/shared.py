@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from equipoise.gradients.graph import Reached, reached
+from equipoise.gradients.graph import Reached, hides, reached
+from equipoise.gradients.passes import NO_REENTRANT
 
 NAMED = "named by shared="
 BY_GRAPH = "reached by two losses or more"
@@ -26,8 +27,7 @@ class Found(NamedTuple):
         shared: those whose task gradients are balanced.
         own: for each loss, the others it reaches.
         how: in what way they were told apart.
-        doubtful: for each tensor in ``shared``, whether it may be a head, which only gradients can tell; empty
-            where none is.
+        doubtful: whether some tensor in ``shared`` may be a head, which only gradients can tell.
         sinks: nodes through which DistributedDataParallel passed its outputs.
         half: whether something is computed in float16.
     """
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     shared: list[Tensor]
     own: list[list[Tensor]]
     how: str
-    doubtful: list[bool]
+    doubtful: bool
     sinks: list[Any]
     half: bool
 
@@ -58,8 +58,7 @@ class SharedParameters:
             if not self.named:
                 raise ValueError("shared= has no parameters")
         self._seen: dict[Tensor, None] = {}
-        # Those that two tasks were seen to move, and heads told by their gradients with their tasks.
-        self._proven: set[Tensor] = set()
+        # Heads told by their gradients, and their tasks.
         self._heads: dict[Tensor, str] = {}
         self._beside: dict[tuple[str, ...], bool] = {}
 
@@ -72,7 +71,7 @@ class SharedParameters:
 
     def __getstate__(self) -> dict[str, Any]:
         # What was found are another network's parameters for a copy.
-        return {**self.__dict__, "_seen": {}, "_proven": set(), "_heads": {}, "_beside": {}}
+        return {**self.__dict__, "_seen": {}, "_heads": {}, "_beside": {}}
 
     def find(self, losses: Sequence[Tensor], names: Sequence[str], *, whole: bool) -> Found:
         """The shared parameters of these losses.
@@ -94,21 +93,22 @@ class SharedParameters:
             chosen = set(shared)
             rest = [p for p in got.common if p not in chosen]
             own = [[p for p in of_task if p not in chosen] + rest for of_task in got.own]
-            return Found(shared, own, NAMED, [], got.sinks, got.half)
+            return Found(shared, own, NAMED, False, got.sinks, got.half)
         parameters = [p for p in got.common if isinstance(p, nn.Parameter)]
-        self._seen.update(dict.fromkeys(parameters))
+        loose = [p for p in got.common if not isinstance(p, nn.Parameter)]
+        # Losses without a parameter of their own may meet above their heads.
+        joined = sum(not of_task for of_task in got.own) > 1
+        if not joined:
+            self._seen.update(dict.fromkeys(parameters))
         everything = set(parameters).union(*got.own)
         shared = [p for p in self._seen if whole or p in everything]
-        loose = [p for p in got.common if not isinstance(p, nn.Parameter)]
+        shared += [p for p in parameters if p not in self._seen]
         if not shared:
             if len(losses) > 1:
-                raise ValueError(_nothing_shared(names, bool(loose)))
-            return Found(got.own[0], [[]], BY_GRAPH, [], got.sinks, got.half)
+                raise ValueError(_nothing_shared(names, bool(loose), hides(losses)))
+            return Found(got.own[0], [[]], BY_GRAPH, False, got.sinks, got.half)
         own = [[p for p in of_task if p not in self._seen] + loose for of_task in got.own]
-        # Losses without a parameter of their own may meet above their heads.
-        doubtful = [p not in self._proven for p in shared]
-        if sum(not of_task for of_task in got.own) < 2 or not any(doubtful):
-            doubtful = []
+        doubtful = joined and any(p not in self._seen for p in shared)
         return Found(shared, own, BY_GRAPH, doubtful, got.sinks, got.half)
 
     def told_apart(
@@ -131,9 +131,9 @@ class SharedParameters:
         for j, tensor in enumerate(found.shared):
             movers = [k for k, row in enumerate(moved) if row[j]]
             if len(movers) > 1:
-                self._proven.add(tensor)
+                self._seen.setdefault(tensor)
                 self._heads.pop(tensor, None)
-            elif movers and telling and tensor not in self._proven:
+            elif movers and telling and tensor not in self._seen:
                 self._heads[tensor] = names[movers[0]]
             owner = self._heads.get(tensor)
             heads.append(names.index(owner) if owner in names else -1)
@@ -143,7 +143,7 @@ class SharedParameters:
                 own[k].append(tensor)
         shared = [p for p, k in zip(found.shared, heads, strict=True) if k < 0]
         how = BY_GRADIENT if any(k >= 0 for k in heads) else BY_GRAPH
-        return found._replace(shared=shared, own=own, how=how, doubtful=[]), heads
+        return found._replace(shared=shared, own=own, how=how, doubtful=False), heads
 
     def below(
         self, features: Sequence[Tensor], node: Any, losses: Sequence[Tensor]
@@ -176,7 +176,7 @@ class SharedParameters:
                     "one of them out"
                 )
             trunk = self.named
-        return Found(trunk, got.own, BELOW_FEATURES, [], got.sinks, got.half)
+        return Found(trunk, got.own, BELOW_FEATURES, False, got.sinks, got.half)
 
     def half_beside(
         self,
@@ -218,8 +218,10 @@ def _around(
     return trunk, got, past
 
 
-def _nothing_shared(names: Sequence[str], loose: bool) -> str:
+def _nothing_shared(names: Sequence[str], loose: bool, hidden: bool) -> str:
     who = ", ".join(map(repr, names))
+    if hidden:
+        return NO_REENTRANT
     if loose:
         return (
             f"no nn.Parameter is reached by two of the losses {who}, only plain tensors with requires_grad, "

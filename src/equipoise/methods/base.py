@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -162,6 +162,8 @@ class JacobianMethod(Method):
     # The weights ``Tensor[..., K]`` of the last :meth:`combine`, of a method that has some: they let the
     # heads be weighted too.
     applied_weights: Tensor | None = None
+    # Whether it has loss weights all the same, so that heads can be weighted.
+    tells_weights: ClassVar[bool] = False
 
     def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The combined gradient ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""
@@ -247,6 +249,7 @@ class BilevelMethod(LossMethod):
     """
 
     needs = "bilevel"
+    awaits = "bilevel(inner, outer)"
     inner_rate: float
     inner_steps: int = 1
 
@@ -258,28 +261,6 @@ class BilevelMethod(LossMethod):
                 step with that of outer loss j after it.
         """
         raise NotImplementedError
-
-
-class Random(Method):
-    """A generator of its own for a method that draws, saved and restored with the method's state.
-
-    Args:
-        seed: where the draws start; None takes the seed of torch's default generator, so that
-            ``torch.manual_seed`` governs them without their disturbing it.
-    """
-
-    def __init__(self, seed: int | None = None) -> None:
-        self.generator = torch.Generator().manual_seed(
-            torch.initial_seed() if seed is None else seed
-        )
-        super().__init__()
-
-    def _written(self) -> dict[str, Tensor]:
-        return {**super()._written(), "generator_state": self.generator.get_state()}
-
-    def _read_back(self, written: Mapping[str, Tensor]) -> None:
-        super()._read_back(written)
-        self.generator.set_state(written["generator_state"].cpu())
 
 
 def widened(tensor: Tensor) -> Tensor:

@@ -106,7 +106,11 @@ class DWA(LossMethod):
     def _sliding(self, losses: Tensor) -> Tensor:
         assert self.window is not None
         both = 2 * self.window
-        kept = losses.new_empty(0, *losses.shape) if self.history is None or not self.knows("history") else self.history
+        kept = (
+            losses.new_empty(0, *losses.shape)
+            if self.history is None or not self.knows("history")
+            else self.history
+        )
         # A task that was absent so far has NaN here; the buffer starts at ones.
         kept = torch.cat([kept.nan_to_num(nan=1.0), losses.unsqueeze(0)])[-both - 1 :]
         self.history = kept

@@ -21,7 +21,7 @@ class ExcessMTL(Tracked):
               {\sum_j w_j \exp(\eta e_j / e_j(0))}
 
     A task's first step gives its reference :math:`e_k(0)` and leaves the weights as they are (1).
-    The official code and LibMTL weight the heads as well: ``applied_weights`` has the numbers.
+    The official code and LibMTL weight the heads as well, as is done here.
 
     Args:
         robust_step_size: :math:`\eta > 0`.
@@ -38,11 +38,12 @@ class ExcessMTL(Tracked):
         "reference": (-1,),
         "kept": (-1,),
     }
+    tells_weights = True
     card = Card(
         id="excess_mtl",
         name="ExcessMTL",
         equation=r"w_k \propto w_k \exp(\eta e_k / e_k(0)), \quad e_k = \sum g_k^2 / \sqrt{S_k}",
-        heads="unweighted",
+        heads="weighted",
         weight_sum="K",
         degree=None,
         unit_free=False,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from equipoise.methods.base import Card, JacobianMethod, Random
+from equipoise.methods.base import Card, JacobianMethod
+from equipoise.methods.drawing import Random
 from equipoise.methods.options import PerTask
 
 
@@ -71,7 +73,7 @@ class GradDrop(Random, JacobianMethod):
 
     def draw(self, shape: torch.Size, device: torch.device) -> Tensor:
         """Uniform draws of ``shape``, made on ``device``; their seed comes from our generator."""
-        seed = torch.randint(2**63 - 1, (), generator=self.generator).tolist()
+        seed: Any = torch.randint(2**63 - 1, (), generator=self.generator).tolist()
         there = torch.Generator(device).manual_seed(seed)
         return torch.rand(shape, generator=there, device=device)
 

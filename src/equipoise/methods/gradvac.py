@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import Card, GramianMethod, Random
+from equipoise.methods.base import Card, GramianMethod
+from equipoise.methods.drawing import Random
 from equipoise.methods.pcgrad import random_orders
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import Card, GramianMethod, Random
+from equipoise.methods.base import Card, GramianMethod
+from equipoise.methods.drawing import Random
 
 
 class PCGrad(Random, GramianMethod):

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import Random
+from equipoise.methods.drawing import Random
 
 Distribution = Literal[
     "normal", "uniform", "dirichlet", "bernoulli", "constrained_bernoulli", "random_normal"
@@ -73,12 +73,12 @@ class RandomWeights(Random):
 
     def draw_weights(self, like: Tensor) -> Tensor:
         """New weights ``Tensor[..., K]`` with the shape, dtype and device of ``like``."""
-        raw = self.draw(like.shape).to(like)
+        raw = self.drawn(like.shape).to(like)
         if self.distribution == "random_normal":
             # Drawn at every step although only a task's first draw is kept: how many numbers the
             # generator gives must not depend on which tasks were seen before.
-            mean = torch.rand(like.shape, generator=self.generator, dtype=torch.float64).to(like)
-            std = torch.rand(like.shape, generator=self.generator, dtype=torch.float64).to(like)
+            mean = self.drawn(like.shape, "uniform").to(like)
+            std = self.drawn(like.shape, "uniform").to(like)
             self.mean, self.std = self.recall("mean", mean), self.recall("std", std)
             raw = self.mean + self.std * raw
         return simplex(raw, self.distribution)

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from equipoise.methods.base import Card, LossMethod, Random
+from equipoise.methods.base import Card, LossMethod
+from equipoise.methods.drawing import Random
 from equipoise.methods.options import first_positive, fraction, off_zero, positive
 
 
@@ -81,9 +82,9 @@ class ReLoBRaLo(Random, LossMethod):
         first = first_positive(self.recall("first", losses), losses)
         last = self.recall("last", losses)
         smoothed = self.recall("smoothed", torch.ones_like(losses))
-        toss = torch.rand((*losses.shape[:-1], 1), generator=self.generator, dtype=torch.float64)
+        toss = self.drawn((*losses.shape[:-1], 1), "uniform").to(losses.device)
         back = self._since(losses, first)
-        kept = torch.where((toss < self.memory).to(losses.device), smoothed, back)
+        kept = torch.where(toss < self.memory, smoothed, back)
         self.smoothed = self.alpha * kept + (1 - self.alpha) * self._since(losses, last)
         self.first, self.last = first, losses
         return self.smoothed

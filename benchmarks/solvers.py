@@ -1,6 +1,6 @@
 """The solvers alone: time of a call and distance to the optimum, beside other libraries.
 
-    python benchmarks/solvers.py [--rounds N] [--tasks 2 3 8 40] [--methods mgda cagrad ...]
+    python benchmarks/solvers.py [--rounds N] [--tasks 2 3 8 40] [--methods mgda cagrad ...] [--plain]
 
 One process, one thread; the engines take turns, so that what else the machine does hits all of them.
 Every engine gets the same Gramians: ours and the peers' weights are functions of a K x K tensor on the
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 import equipoise
+import plain
 from equipoise import solvers
 from equipoise.methods.base import GramianMethod
 
@@ -247,16 +248,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--gramians", type=int, default=5)
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 3, 8, 40])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+")
+    parser.add_argument("--plain", action="store_true", help="whole steps, plain against batched")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.plain:
+        plain.compare(arguments.methods or plain.SOLVED, arguments.tasks, arguments.rounds)
+        return
     for peer in ("torchjd", "LibMTL", "cvxpy", "quadprog", "mpmath"):
         if importlib.util.find_spec(peer) is None:
             print(f"{peer} is absent")
     head = f"{'gramians':<9}{'method':<13}{'K':>3}{'ours us':>9}{'torchjd us':>12}{'ratio':>7}"
     print(head + f"{'residual':>10}{'our error':>11}{'torchjd error':>15}")
     for kind, make in (("random", random), ("skewed", skewed)):
-        for name in arguments.methods:
+        for name in arguments.methods or METHODS:
             for tasks in arguments.tasks:
                 if name == "krum" and tasks < 3:
                     continue

@@ -138,7 +138,7 @@ def page(cls: type[Method]) -> str:
         ("Scales", invariances(card)),
         ("Guarantee", escaped(card.guarantee) or "none stated"),
         ("Defaults", escaped(card.defaults) or "none to set"),
-        ("Other codes", escaped(card.deviations) or "no difference known"),
+        ("Other codes", escaped(card.deviations) or "nothing beyond the description below"),
         ("In LibMTL", f"``{card.libmtl}``" if card.libmtl else "not there"),
         ("In TorchJD", f"``{card.torchjd}``" if card.torchjd else "not there"),
     ]

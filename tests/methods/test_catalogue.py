@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 import equipoise
+from equipoise.methods.base import cited
 from equipoise.methods.catalogue import CATALOGUE, classes, find
 
 
@@ -38,3 +40,12 @@ def test_ids_are_those_of_the_cards_and_in_the_order_of_the_catalogue() -> None:
 @pytest.mark.parametrize("name", list(CATALOGUE))
 def test_a_method_is_found_by_its_id(name: str) -> None:
     assert find(name).__module__ == f"equipoise.methods.{name}"
+
+
+def test_a_card_without_a_paper_takes_the_first_reference() -> None:
+    card = find("uw_so").card
+    assert card.title == "Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning"
+    assert (card.authors, card.venue, card.year) == ("Kirchdorfer et al.", "GCPR", 2024)
+    assert card.arxiv == "2408.07985"
+    with pytest.raises(ValueError, match="'uw_so' names no paper, and the docstring has no"):
+        cited(replace(card, title=""), "A method.\n\nReferences:\n    somewhere")

@@ -12,11 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp
 from torch import Tensor
 
 import equipoise
 from equipoise.methods.base import GramianMethod
 from equipoise.methods.cr_mogm import CRMOGM
+from equipoise.methods.excess_mtl import ExcessMTL
 from equipoise.methods.graddrop import GradDrop
 from equipoise.methods.gradnorm import GradNorm
 from equipoise.methods.gradvac import GradVac, vaccinate
@@ -551,6 +553,84 @@ def test_excess_mtl_moves_weight_to_the_task_that_improves_least() -> None:
         method.direction(J * torch.tensor([[1.0], [0.5**step]]), losses_of(J))
     assert method.kept[0] > 1 > method.kept[1]
     assert method.kept.sum().item() == pytest.approx(2.0)
+
+
+def test_excess_mtl_tells_the_weights_it_has_applied() -> None:
+    method = ExcessMTL(robust_step_size=0.5)
+    assert method.applied_weights is None
+    J = gradients(0, 3)
+    for step in range(3):
+        now = J * torch.tensor([[1.0], [0.5**step], [1.0]])
+        got = method.direction(now, losses_of(J))
+        assert method.applied_weights is not None
+        torch.testing.assert_close(method.applied_weights @ now, got)
+    assert equipoise.method("trimmed_mean").applied_weights is None
+
+
+def test_db_mtl_gives_the_heads_the_gradient_of_the_log_loss() -> None:
+    losses = torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64)
+    factors = equipoise.method("db_mtl").head_factors(losses)
+    assert factors is not None
+    torch.testing.assert_close(factors, torch.tensor([2.0, 0.5, 1e8], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.3])
+def test_graddrop_keeps_the_norm_of_the_sum_where_asked(leak: float) -> None:
+    J = gradients(5, 3)
+    plain, kept = (
+        GradDrop(leak=leak, keep_norm=norm, seed=3).direction(J, losses_of(J))
+        for norm in (False, True)
+    )
+    assert cosine(plain, kept) == pytest.approx(1.0)
+    assert kept.norm().item() == pytest.approx(J.sum(0).norm().item())
+    assert abs(plain.norm() - kept.norm()) > 1e-3 * plain.norm()
+    rows = J.view(3, 2, 5)
+    (features,) = GradDrop(leak=leak, keep_norm=True).combine_features(
+        [rows], [torch.ones(2, 5, dtype=J.dtype)], losses_of(J)
+    )
+    assert features.norm().item() == pytest.approx(rows.sum(0).norm().item())
+    zero = torch.zeros(2, 4, dtype=J.dtype)
+    assert torch.equal(GradDrop(keep_norm=True).direction(zero, losses_of(zero)), zero[0])
+
+
+def exact_gradvac(
+    J: Tensor, orders: Tensor, phi: Tensor, beta: float
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """The corrected gradients and the new targets, from the gradients themselves, in forty digits."""
+    with mp.workdps(40):
+        plain = [mp.matrix(row) for row in J.tolist()]
+        targets = [[mp.mpf(t) for t in row] for row in phi.tolist()]
+        rows = [row.copy() for row in plain]
+        for i, order in enumerate(orders.tolist()):
+            for j in order:
+                own, other = mp.norm(rows[i]), mp.norm(plain[j])
+                cos = mp.fdot(rows[i], plain[j]) / (own * other)
+                t = targets[i][j]
+                if cos < t:
+                    wanted = t * mp.sqrt(1 - cos**2) - cos * mp.sqrt(1 - t**2)
+                    rows[i] += own * wanted / (other * mp.sqrt(1 - t**2)) * plain[j]
+                targets[i][j] = (1 - beta) * t + beta * cos
+        return [list(map(float, row)) for row in rows], [list(map(float, t)) for t in targets]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("groups", [[2, 2], [3, 4], [7]])
+def test_gradvac_follows_its_equation_over_eight_decades(seed: int, groups: list[int]) -> None:
+    """Group by group of the parameters; a cosine does not know how large its gradients are."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.tensor([1e4, 1e-4, 1.0], dtype=torch.float64).unsqueeze(1)
+    phis = [torch.zeros(3, 3, dtype=torch.float64) for _ in groups]
+    for _ in range(4):
+        J = scales * torch.randn(3, sum(groups), generator=generator, dtype=torch.float64)
+        orders = random_orders(torch.Size([3]), generator)
+        for g, block in enumerate(J.split(groups, 1)):
+            rows, targets = exact_gradvac(block, orders, phis[g], 0.5)
+            got, phis[g] = vaccinate(block @ block.mT, orders, phis[g], 0.5)
+            want = torch.tensor(rows, dtype=torch.float64)
+            size = want.norm(dim=1, keepdim=True)
+            torch.testing.assert_close(got @ block / size, want / size, rtol=0, atol=1e-7)
+            want = torch.tensor(targets, dtype=torch.float64)
+            torch.testing.assert_close(phis[g], want, rtol=0, atol=1e-7)
 
 
 # --- options that cannot be meant -----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import equipoise
 from equipoise.methods.base import LossMethod
+from equipoise.methods.catalogue import find
 from equipoise.methods.famo import FAMO
 from equipoise.methods.random_weights import RandomWeights
 
@@ -206,6 +207,25 @@ def test_random_weights_are_on_the_simplex_with_mean_one_over_k(
     close(draws.mean(0), torch.full((tasks,), 1 / tasks).double(), rtol=0, atol=five_sigma)
     noise = tasks * draws.square().sum(-1).mean().item()
     assert noise == pytest.approx(FIVE[distribution][tasks // 4], abs=0.02)
+
+
+def test_random_normal_has_another_mean_and_the_docs_say_so() -> None:
+    method = equipoise.method("rlw", distribution="random_normal", seed=1)
+    draws = torch.stack([cast(LossMethod, method).weights(torch.ones(3)) for _ in range(4000)])
+    five_sigma = 5 * draws.std(0).max().item() / 4000**0.5
+    assert (draws.mean(0) - 1 / 3).abs().max() > 2 * five_sigma
+    for name in ("rlw", "rgw"):
+        cls = find(name)
+        assert "random_normal" in (cls.__doc__ or "")
+        assert "not for random_normal" in cls.card.guarantee
+
+
+def test_softadapt_is_dwa_of_single_steps_a_step_earlier() -> None:
+    rows = 0.2 + torch.rand(8, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    dwa = cast(LossMethod, equipoise.method("dwa", temperature=1.0, period=1))
+    seen = [dwa.weights(losses) for losses in rows]
+    for t in range(2, 8):
+        close(seen[t], 3 * (rows[t - 1] / rows[t - 2]).softmax(0))
 
 
 def test_constrained_bernoulli_trains_one_task_a_step() -> None:

@@ -172,6 +172,46 @@ def test_pcd_gives_every_other_task_its_share(seed: int, tasks: int, tau: float,
     assert ((gains[1:] - tau)[w[1:] > 0].abs() <= 1e-7).all()
 
 
+@few
+@given(
+    seed=seeds,
+    tasks=st.integers(2, 20),
+    tau=st.sampled_from([0.0, 0.02, 1.0]),
+    size=st.integers(1, 6),
+)
+def test_pcd_of_more_tasks_than_parameters_gives_shares_where_some_vector_does(
+    seed: int, tasks: int, tau: float, size: int
+) -> None:
+    J = gradients(seed, tasks, size)
+    # All but the first within 80 degrees of one direction, so that a vector along it meets all constraints.
+    shared = 0.2 * J.norm(dim=1, keepdim=True)
+    J[1:, 0] = torch.maximum(J[1:, 0].abs(), shared[1:, 0])
+    w = weights("pcd", J, tau=tau, eps=0.0)
+    if w[0] > 0:
+        gains = (J / J.norm(dim=1, keepdim=True)) @ ((w @ J) / (w[0] * J[0].norm()))
+        assert gains[1:].min() >= tau - 1e-7
+    else:
+        assert tau == 0
+
+
+def test_pcd_does_not_mistake_the_rounding_of_right_angles_for_constraints() -> None:
+    J = torch.tensor(
+        [
+            [1.0, 1.0, 1.0, 0.0],
+            [-1.0, 0.0, 0.0, -1.0],
+            [0.0, 1.0, -1.0, 0.0],
+            [-1.0, -1.0, 0.0, 0.0],
+            [0.0, -1.0, -1.0, 1.0],
+            [1.0, 0.0, 1.0, -1.0],
+            [1.0, 1.0, 0.0, 1.0],
+        ],
+        dtype=torch.float64,
+    )
+    J = J * torch.logspace(-4, 4, 7, dtype=J.dtype).flip(0).unsqueeze(1)
+    d = weights("pcd", J, tau=0.0) @ J
+    assert ((J @ d) / J.norm(dim=1)).min() >= -1e-7 * d.norm()
+
+
 def test_pcd_whose_constraints_hold_is_the_primary_gradient() -> None:
     J = torch.tensor([[2.0, 1.0], [1.0, 3.0], [0.5, 0.1]], dtype=torch.float64)
     torch.testing.assert_close(weights("pcd", J), torch.tensor([1.0, 0.0, 0.0]).double())

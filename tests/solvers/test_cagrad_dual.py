@@ -133,3 +133,13 @@ def test_nearly_opposite_gradients_are_solved_up_to_their_rounding(
     for given_as in (gramian, gramian.expand(2, tasks, tasks)):
         x = cagrad_dual(given_as, 0.4).accept(given_as, "cagrad")
         assert x.isfinite().all()
+
+
+def test_every_problem_of_a_batch_may_have_its_own_radius() -> None:
+    generator = torch.Generator().manual_seed(3)
+    J = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
+    radii = torch.tensor([0.0, 0.4, 1.5], dtype=torch.float64)
+    together = cagrad_dual(J @ J.mT, radii).x
+    for rows, c, got in zip(J, radii, together, strict=True):
+        torch.testing.assert_close(cagrad_dual(rows @ rows.mT, c).x, got)
+        torch.testing.assert_close(cagrad_dual(rows @ rows.mT, float(c)).x, got)

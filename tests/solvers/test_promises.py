@@ -13,7 +13,16 @@ import equipoise
 from equipoise.methods.base import GramianMethod
 from equipoise.solvers import SolverError
 
-SHAPES = ((3, 3, 2), (4, 3, 2), (5, 5, 3), (5, 3, 3), (8, 20, 6), (9, 11, 5), (20, 10, 4), (20, 100, 3))
+SHAPES = (
+    (3, 3, 2),
+    (4, 3, 2),
+    (5, 5, 3),
+    (5, 3, 3),
+    (8, 20, 6),
+    (9, 11, 5),
+    (20, 10, 4),
+    (20, 100, 3),
+)
 SCALES = ("even", "eight decades", "a zero row")
 GRAMIAN = tuple(
     sorted(
@@ -132,7 +141,9 @@ def test_the_ball_of_cagrad_is_not_left(c: float, dtype: torch.dtype) -> None:
                 d = method.weights(J @ J.mT, ones(J)) @ J
                 # A mean that is nearly 0 is known up to its rounding only.
                 rounding = 1e-14 * float(J.norm(dim=1).mean() ** 2)
-                assert (d - mean).square().sum() <= c * c * mean.square().sum() * (1 + 1e-8) + rounding
+                assert (d - mean).square().sum() <= c * c * mean.square().sum() * (
+                    1 + 1e-8
+                ) + rounding
 
 
 @pytest.mark.parametrize("name", ["upgrad", "dualproj", "mgda", "cagrad", "config", "imtl_g"])

@@ -138,7 +138,13 @@ class Balancer(nn.Module):
             sync,
         )
         made = as_method(method, options, seed)
-        self.pipeline = Pipeline(made, self._options, SharedParameters(shared), self_optimized)
+        self.pipeline = Pipeline(
+            made,
+            self._options,
+            SharedParameters(shared),
+            self_optimized,
+            deferred=checks == "deferred",
+        )
         self.reader = Reader(
             self.method, nonfinite, transform, checks, stacked=self.pipeline.scales_losses
         )
@@ -313,7 +319,9 @@ class Balancer(nn.Module):
                 f"rho={rho} and eps={eps} must be positive and local={local} in [0, 1]"
             )
         if isinstance(self.method, CrossBatchMethod | FORUM):
-            raise TypeError(f"sharpness_aware() works on one batch, which '{self.card.id}' does not")
+            raise TypeError(
+                f"sharpness_aware() works on one batch, which '{self.card.id}' does not"
+            )
         together = ranks(self._options.sync)
         steps = self._enter([closure()], together, None)
         if steps is None:
@@ -435,7 +443,7 @@ class Balancer(nn.Module):
 
     def _take_first(self, together: Ranks) -> None:
         """Takes the first rank's state, so that what is drawn and learned is the same everywhere."""
-        state = together.first(self.state_dict() if together.rank == 0 else None)
+        state: dict[str, Any] = together.first(self.state_dict() if together.rank == 0 else {})
         if together.rank != 0:
             self.load_state_dict(state)
         self._fresh = False

@@ -115,7 +115,9 @@ def check(method: Method, options: Options) -> None:
         isinstance(method, GramianMethod) and method.reads_gramian
     )
     if options.gradient_ema and not looks:
-        raise ValueError(f"{name} looks at no task gradients to average, which gradient_ema would do")
+        raise ValueError(
+            f"{name} looks at no task gradients to average, which gradient_ema would do"
+        )
     if options.gradient_ema and isinstance(method, CrossBatchMethod):
         raise ValueError(
             f"{name} multiplies gradients of independent batches; gradient_ema would mix them over steps"

@@ -64,7 +64,7 @@ class Learning:
             )
         return [{"params": self.parameters(), **options, "weight_decay": 0.0}]
 
-    def term(self, learned: Learned, values: Tensor, priors: list[float] | None) -> Tensor:
+    def term(self, learned: Learned, values: Tensor, prior: Tensor | None) -> Tensor:
         """What is added to the balanced loss so that the weights are trained.
 
         The network sees the weighted losses alone, the weights see the method's own objective at constant
@@ -73,12 +73,11 @@ class Learning:
         Args:
             learned: the weights with their graph.
             values: the losses, ``Tensor[K]``, detached.
-            priors: of the K tasks; None where they are all 1.
+            prior: of the K tasks, ``Tensor[K]``; None where they are all 1.
         """
         weighted = learned.weights * values
         terms = weighted if learned.penalty is None else weighted + learned.penalty
-        if priors is not None:
-            prior = values.new_tensor(priors)
+        if prior is not None:
             weighted, terms = prior * weighted, prior * terms
         objective = terms.sum()
         if self.rate:

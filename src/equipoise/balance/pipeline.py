@@ -15,6 +15,7 @@ from equipoise.balance.learning import Learning
 from equipoise.balance.report import Shown
 from equipoise.balance.rule import Outcome, Rule
 from equipoise.balance.wrappers import Kept, PerTensor, priors_of
+from equipoise.gradients import host
 from equipoise.gradients.at_features import AtFeatures
 from equipoise.gradients.base import Crossed, TaskGradients
 from equipoise.gradients.delivery import zeros_behind
@@ -37,6 +38,7 @@ class Pipeline(Stateful):
         options: what is put around it.
         shared: finds the shared parameters.
         self_optimized: whether, and at which rate, learnable weights are stepped here.
+        deferred: whether weights are looked at a step later.
 
     Attributes:
         rule: the method with all that is around it.
@@ -56,16 +58,23 @@ class Pipeline(Stateful):
         options: Options,
         shared: SharedParameters,
         self_optimized: bool | float,
+        *,
+        deferred: bool = False,
     ) -> None:
         super().__init__()
         self.rule = compose(method, options)
         self.learning = Learning(self.rule.method, self_optimized)
-        self.heads: Heads = self.rule.method.card.heads if options.heads == "paper" else options.heads
+        self.heads: Heads = (
+            self.rule.method.card.heads if options.heads == "paper" else options.heads
+        )
         self.scales_losses = isinstance(self.rule.method, LossMethod) and self.heads == "weighted"
         self.shown = Shown()
         self._options = options
         self._shared = shared
         self._scale = LossScale()
+        self._deferred = deferred
+        # Weights of the last step that nobody has looked at yet, and their tasks.
+        self._pending: tuple[tuple[str, ...], host.Later] | None = None
 
     def allocate(self, tasks: int) -> None:
         """See :meth:`Stateful.allocate`."""
@@ -170,24 +179,38 @@ class Pipeline(Stateful):
         """What the rule says; the step counts."""
         outcome: Outcome = self.rule(step, gradients)
         weights = outcome.weights
-        # Elsewhere than on the CPU, looking would wait for the device.
-        if weights is not None and weights.device.type == "cpu" and not torch.compiler.is_compiling():
-            values = weights.tolist()
-            if not all(map(math.isfinite, values)):
-                told = ", ".join(f"{n} {w:.3g}" for n, w in zip(step.names, values, strict=True))
-                raise ValueError(
-                    f"the weights of '{self.rule.method.card.id}' are not finite ({told}) although the losses "
-                    "are; its state may have been loaded damaged, or its options do not suit losses of this "
-                    "size"
-                )
+        if weights is not None and not torch.compiler.is_compiling():
+            if self._deferred or not host.at_hand(weights):
+                self.look_back()
+                self._pending = step.names, host.Later(weights)
+            else:
+                self._refuse_nonfinite(step.names, weights.tolist())
         if not self._frozen:
             self.number = self.number + 1
         return outcome
 
+    def look_back(self) -> None:
+        """Looks at the weights of the last step, where that was deferred.
+
+        Raises:
+            ValueError: one of them was not finite.
+        """
+        if self._pending is not None:
+            (names, weights), self._pending = self._pending, None
+            self._refuse_nonfinite(names, weights.read())
+
+    def _refuse_nonfinite(self, names: Sequence[str], weights: list[float]) -> None:
+        if not all(map(math.isfinite, weights)):
+            told = ", ".join(f"{n} {w:.3g}" for n, w in zip(names, weights, strict=True))
+            raise ValueError(
+                f"the weights of '{self.rule.method.card.id}' are not finite ({told}) although the losses "
+                "are; its state may have been loaded damaged, or its options do not suit losses of this size"
+            )
+
     @property
     def _frozen(self) -> bool:
         kept = self.rule.kept
-        return kept is not None and kept.frozen
+        return isinstance(kept, Kept) and kept.frozen
 
     def _heads(self, step: Step, weights: Tensor | None) -> Tensor:
         """What each head's loss is multiplied with, ``Tensor[K]``."""
@@ -258,7 +281,9 @@ class Pipeline(Stateful):
     def note(self, step: Step, weights: Tensor, route: str, shared: Sequence[Tensor]) -> None:
         """Keeps a step that was balanced elsewhere, to be shown; the step counts."""
         self.number = self.number + 1
-        self.shown = Shown(step.names, step.raw, weights, None, route, shared, "reached by any loss")
+        self.shown = Shown(
+            step.names, step.raw, weights, None, route, shared, "reached by any loss"
+        )
 
     def _note(
         self,
@@ -278,7 +303,7 @@ class Pipeline(Stateful):
 
     def __getstate__(self) -> dict[str, Any]:
         # The parameters shown are another network's for a copy.
-        return {**self.__dict__, "shown": self.shown._replace(shared=(), how="")}
+        return {**self.__dict__, "_pending": None, "shown": self.shown._replace(shared=(), how="")}
 
     def _written(self) -> dict[str, Tensor]:
         written = super()._written()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from equipoise.balance.naming import Losses, listed, named, require_graph
 from equipoise.balance.together import Weight, over_ranks
+from equipoise.gradients.host import Later
 from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.step import Step, stacked
 from equipoise.methods.base import CrossBatchMethod, Method
@@ -55,7 +56,7 @@ class Reader(Stateful):
         self._checks = checks
         self._stacked = stacked
         # Losses of the last step that nobody has looked at yet, and their names.
-        self._pending: tuple[tuple[str, ...], Tensor] | None = None
+        self._pending: tuple[tuple[str, ...], Later] | None = None
 
     def name(self, tasks: tuple[str, ...]) -> None:
         """Learns the tasks.
@@ -186,7 +187,7 @@ class Reader(Stateful):
             return step
         if self._checks == "deferred":
             self.look_back()
-            self._pending = step.names, step.values.to("cpu", non_blocking=True)
+            self._pending = step.names, Later(step.values)
             return step
         values = step.values.tolist()
         bad = {n for n, v in zip(step.names, values, strict=True) if not math.isfinite(v)}
@@ -218,7 +219,7 @@ class Reader(Stateful):
         if self._pending is None:
             return
         (names, seen), self._pending = self._pending, None
-        values = seen.tolist()
+        values = seen.read()
         when = " in the step before this one"
         bad = [n for n, v in zip(names, values, strict=True) if not math.isfinite(v)]
         if bad:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,8 +63,8 @@ class Rule(Stateful):
         raise NotImplementedError
 
     @property
-    def kept(self) -> Rule | None:
-        """The wrapper inside that keeps the last weights, if there is one."""
+    def kept(self) -> Any:
+        """The wrapper inside that keeps the last weights, a ``Kept``; None where there is none."""
         return None
 
     @property
@@ -134,12 +134,12 @@ class Plain(Rule):
                     return Outcome(weights, None, gradients)
                 learned = Learned(weights, method.penalty())
             return Outcome(weights.detach(), None, gradients, learned)
-        values = step.values.double().cpu()
         if isinstance(method, GramianMethod | CrossBatchMethod):
             if self.blind(step):
-                gramian = values.new_zeros(len(values), len(values))
+                values = step.values
+                gramian = torch.zeros(len(values), len(values), dtype=torch.float64)
             else:
-                gramian = gradients.gramian()
+                gramian, values = gradients.with_losses(step.values)
                 refuse_nonfinite(step, gradients)
             with self.seeing(method, step):
                 if gramian.ndim == 3:

@@ -104,7 +104,9 @@ def over_ranks(
     flags = [0.0, float(not present), float(fresh)]
     sums, totals, broken, having, told = _total(tasks, present, counts, ranks, flags)
     if told[0]:
-        raise ValueError("another process could not read the losses of this step; its error says why")
+        raise ValueError(
+            "another process could not read the losses of this step; its error says why"
+        )
     if told[1]:
         raise ValueError(_NOTHING_HERE)
     some = [k for k, total in enumerate(totals) if total > 0]
@@ -136,7 +138,7 @@ def _total(
     count = own.new_tensor(counts)
     parts = [own.where(finite, 0.0) * count, count, ~finite, count > 0, own.new_tensor(flags)]
     found = ranks.total(torch.cat([part.to(own) for part in parts]))
-    return [part.tolist() for part in found.cpu().split([len(part) for part in parts])]
+    return [part.tolist() for part in torch.split(found.cpu(), [len(part) for part in parts])]
 
 
 def _count(name: str, weight: Weight) -> float:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.balance.rule import Outcome, Rule, refuse_nonfinite
+from equipoise.gradients import host
 from equipoise.gradients.base import ByTensor, Rows, TaskGradients
 from equipoise.gradients.step import Step
 from equipoise.methods.base import Method
@@ -43,7 +44,8 @@ class Wrapper(Rule):
     @property
     def kept(self) -> Kept | None:
         """See :attr:`Rule.kept`."""
-        return self.inner.kept
+        found: Kept | None = self.inner.kept
+        return found
 
     def allocate(self, tasks: int) -> None:
         """See :meth:`Rule.allocate`."""
@@ -79,7 +81,9 @@ class Averaged(Wrapper):
                 self.mean = new.clone()
             else:
                 last = self.recall("mean", new)
-                self.mean = torch.where(last == new, new, self.share * last + (1 - self.share) * new)
+                self.mean = torch.where(
+                    last == new, new, self.share * last + (1 - self.share) * new
+                )
             return outcome._replace(weights=self.mean)  # type: ignore[no-any-return]
 
 
@@ -250,7 +254,7 @@ class Summed(Wrapper):
             return outcome._replace(direction=[part * factor for part in outcome.direction])
         total = outcome.weights.sum(-1, keepdim=True)
         # Elsewhere than on the CPU the weights that come out, not finite, tell a step later.
-        if total.device.type == "cpu" and not torch.compiler.is_compiling():
+        if host.at_hand(total) and not torch.compiler.is_compiling():
             low = min(total.flatten().tolist())
             if not low > 0:
                 raise ValueError(

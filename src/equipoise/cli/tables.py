@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import Any, get_args
 
@@ -32,7 +33,8 @@ def show_cards(needs: str | None, as_json: bool) -> None:
         table.add_column(column, no_wrap=True)
     for cls in chosen:
         card = cls.card
-        source = f"{card.authors.split(',')[0]} {card.year}"
+        first = re.split(",| and | et al", card.authors)[0]
+        source = f"{first} {card.year}"
         table.add_row(card.id, card.name, cls.needs, card.heads, card.weight_sum, source)
     Console().print(table)
 

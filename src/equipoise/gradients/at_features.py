@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from equipoise.gradients import host
 from equipoise.gradients.base import Entrywise, Taken, TaskGradients
 from equipoise.gradients.features import Share, noting_scale
 from equipoise.gradients.graph import reached
@@ -170,4 +171,4 @@ class _Arrived:
 def _overflowed(gradients: TaskGradients, started: Tensor) -> bool:
     """Whether a loss scale was too large for some task gradient."""
     squares = gradients.gramian().diagonal().tolist()
-    return not all(map(math.isfinite, squares)) and started.tolist() != 1.0
+    return not all(map(math.isfinite, squares)) and host.number(started) != 1.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from equipoise.gradients import host
 from equipoise.solvers.products import combine, gramian
 
 # Task gradients, one [K, ...] tensor for each tensor that they are gradients of.
@@ -70,15 +71,27 @@ class TaskGradients:
     def gramian(self) -> Tensor:
         """Their inner products ``Tensor[K, K]`` over the whole batch, in float64 on the CPU."""
         if self._gramian is None:
-            rows, unit, _ = self.taken()
-            found = gramian(part.flatten(1) for part in rows)
-            if self.over_ranks is not None:
-                found = self.over_ranks(found)
-            if unit is not None:
-                undo = 1 / unit.to(found)
-                found = found * undo.unsqueeze(-1) * undo
-            self._gramian = found.cpu()
+            self._gramian = self._products().cpu()
         return self._gramian
+
+    def with_losses(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """The inner products, and the losses ``Tensor[K]``, in float64 on the CPU: one wait for both."""
+        if self._gramian is None and not host.at_hand(losses):
+            found = self._products()
+            both = torch.cat([found.flatten(), losses.to(found)]).cpu()
+            self._gramian = both[: found.numel()].view(found.shape)
+            return self._gramian, both[found.numel() :]
+        return self.gramian(), losses.double().cpu()
+
+    def _products(self) -> Tensor:
+        rows, unit, _ = self.taken()
+        found = gramian(part.flatten(1) for part in rows)
+        if self.over_ranks is not None:
+            found = self.over_ranks(found)
+        if unit is not None:
+            undo = 1 / unit.to(found)
+            found = found * undo.unsqueeze(-1) * undo
+        return found
 
     def combine(self, weights: Tensor) -> list[Tensor]:
         """The sum, with ``Tensor[K]`` weights, of the gradients of each tensor."""
@@ -135,12 +148,10 @@ class ByTensor(TaskGradients):
         (flat,), _, sizes = self.taken()
         return list(torch.split(flat, list(sizes), dim=1))
 
-    def gramian(self) -> Tensor:
+    def _products(self) -> Tensor:
         """The inner products of every tensor's gradients, ``Tensor[T, K, K]``."""
-        if self._gramian is None:
-            found = torch.stack([gramian([part]) for part in self._cut()])
-            self._gramian = (found if self.over_ranks is None else self.over_ranks(found)).cpu()
-        return self._gramian
+        found = torch.stack([gramian([part]) for part in self._cut()])
+        return found if self.over_ranks is None else self.over_ranks(found)
 
     def combine(self, weights: Tensor) -> list[Tensor]:
         """The sum with weights ``Tensor[T, K]``."""
@@ -171,12 +182,10 @@ class Crossed(TaskGradients):
         """See :meth:`TaskGradients.take`."""
         return self._third.taken()
 
-    def gramian(self) -> Tensor:
+    def _products(self) -> Tensor:
         """Inner products ``Tensor[K, K]`` of the first batch's gradients with the second's."""
-        if self._gramian is None:
-            (one,), (other,) = (batch.rows() for batch in self._pair)
-            self._gramian = (one.double() @ other.double().mT).cpu()
-        return self._gramian
+        (one,), (other,) = (batch.rows() for batch in self._pair)
+        return one.double() @ other.double().mT
 
     def combine(self, weights: Tensor) -> list[Tensor]:
         """The weighted sum of the third batch's gradients."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equipoise.gradients import host
 from equipoise.gradients.graph import reached
 
 
@@ -59,8 +60,7 @@ class _Deliver(torch.autograd.Function):
         delivery = ctx.delivery
         for sink in delivery.sinks:
             sink.apply(*[None] * len(sink.next_functions[1:]))
-        # The number is at hand on the CPU only; elsewhere reading it would wait for the device.
-        if scale.device.type == "cpu" and scale.tolist() == 1.0:
+        if host.at_hand(scale) and host.number(scale) == 1.0:
             gradients = delivery.gradients
             if delivery.once:
                 ctx.delivery = delivery.gradients = None

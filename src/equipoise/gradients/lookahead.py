@@ -71,7 +71,7 @@ class Ahead:
     def __init__(self, losses: Sequence[Tensor], ranks: Ranks | None) -> None:
         got = reached(losses)
         found = dict.fromkeys([*got.common, *(leaf for own in got.own for leaf in own)])
-        self.parameters = [leaf for leaf in found if isinstance(leaf, nn.Parameter)]
+        self.parameters: list[Tensor] = [p for p in found if isinstance(p, nn.Parameter)]
         self.sinks = got.sinks
         self._ranks = ranks
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from equipoise.gradients.base import TaskGradients, Taken, cut, entries_of
+from equipoise.gradients import host
+from equipoise.gradients.base import Taken, TaskGradients, cut, entries_of
 from equipoise.gradients.delivery import Delivery
 from equipoise.gradients.features import Share
 from equipoise.gradients.passes import Found as Gradients
@@ -180,9 +181,7 @@ class AtParameters(TaskGradients):
         starts = [torch.full_like(loss, factor) for loss in step.present]
         keep = self._keeps(factor)
         got = iter(
-            torch.autograd.grad(
-                step.present, inputs, starts, retain_graph=keep, allow_unused=True
-            )
+            torch.autograd.grad(step.present, inputs, starts, retain_graph=keep, allow_unused=True)
         )
         upstream = {k: [next(got) for _ in views[k]] for k in here}
         for k in here:
@@ -262,10 +261,17 @@ class AtParameters(TaskGradients):
         factor = 1.0 if self._how.factor is None else self._how.factor
         if direction is None and not gradients.asked and weights is not None:
             if weights is heads:
-                return self._step.weighted(weights) * factor if factor != 1.0 else self._step.weighted(weights)
+                return (
+                    self._step.weighted(weights) * factor
+                    if factor != 1.0
+                    else self._step.weighted(weights)
+                )
             if not self.found.doubtful and (self._how.factor is not None or not self.found.half):
                 return self._by_two_passes(weights, heads, shown, factor)
-        (flat,) = direction if direction is not None else gradients.combine(weights)
+        if direction is None:
+            assert weights is not None
+            direction = gradients.combine(weights)
+        (flat,) = direction
         return self._deliver(flat, heads, shown, factor)
 
     def _deliver(self, flat: Tensor, heads: Tensor, shown: Tensor, factor: float) -> Tensor:
@@ -277,8 +283,7 @@ class AtParameters(TaskGradients):
             for p, g in zip(found.shared, cut(flat, found.shared), strict=True)
         ]
         rest: dict[Tensor, Tensor] = {}
-        # Numbers are at hand on the CPU only; elsewhere reading them would wait for the device.
-        factors: Any = heads.tolist() if heads.device.type == "cpu" else heads.unbind()
+        factors: Any = heads.tolist() if host.at_hand(heads) else heads.unbind()
         for leaves, of_task, by in zip(found.own, self._heads, factors, strict=True):
             for leaf, gradient in zip(leaves, of_task, strict=True):
                 if gradient is not None:
@@ -301,9 +306,7 @@ class AtParameters(TaskGradients):
                 gradients += backward(step.weighted(heads), own, factor, keep_graph=keep)
         return self._behind(shown, [*found.shared, *own], gradients)
 
-    def _behind(
-        self, shown: Tensor, leaves: list[Tensor], gradients: Gradients
-    ) -> Tensor:
+    def _behind(self, shown: Tensor, leaves: list[Tensor], gradients: Gradients) -> Tensor:
         once = not self._how.keep_graph
         value = self._step.light().weighted(shown)
         return Delivery(leaves, gradients, self.found.sinks, once=once).behind(value)

@@ -25,7 +25,11 @@ def undisturbed(leaves: Sequence[Tensor], sinks: Sequence[Any] = ()) -> Iterator
         leaves: the parameters whose gradients are found.
         sinks: nodes through which DistributedDataParallel passed its outputs.
     """
-    hooks = [(leaf._backward_hooks, dict(leaf._backward_hooks)) for leaf in leaves if leaf._backward_hooks]
+    hooks = [
+        (leaf._backward_hooks, dict(leaf._backward_hooks))
+        for leaf in leaves
+        if leaf._backward_hooks
+    ]
     waiting = [model for model in map(_waiting, sinks) if model is not None]
     for found, _ in hooks:
         found.clear()

@@ -18,7 +18,6 @@ from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import SharedParameters
 from equipoise.gradients.step import Step
 
-
 # Computes the losses of the same batch anew, in the order of the step.
 Again = Callable[[], Sequence["Tensor | None"]]
 
@@ -94,15 +93,15 @@ class Perturbed(AtParameters):
             self._slopes = self._mean_gradient()
         uphill = self._uphill
         estimate = self._estimate(k, shared) if uphill.local else None
-        step = _scaled(_mixed([self._slopes[p] for p in shared], estimate, uphill.local), uphill.rho)
+        step = _scaled(
+            _mixed([self._slopes[p] for p in shared], estimate, uphill.local), uphill.rho
+        )
         step += _scaled([self._slopes[p] for p in own], uphill.rho)
         with _at(tensors, step):
             loss_there = self._again()[k]
             assert loss_there is not None
             start = torch.full_like(loss_there, factor)
-            return list(
-                grad(loss_there, tensors, start, allow_unused=True, materialize_grads=True)
-            )
+            return list(grad(loss_there, tensors, start, allow_unused=True, materialize_grads=True))
 
     def _mean_gradient(self) -> dict[Tensor, Tensor]:
         found, step = self.found, self._step

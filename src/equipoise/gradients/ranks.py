@@ -84,7 +84,9 @@ class Ranks:
     def first(self, value: T) -> T:
         """What rank 0 says."""
         said = [value]
-        dist.broadcast_object_list(said, src=dist.get_global_rank(self._group, 0), group=self._group)
+        dist.broadcast_object_list(
+            said, src=dist.get_global_rank(self._group, 0), group=self._group
+        )
         return said[0]
 
 

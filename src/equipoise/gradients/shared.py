@@ -145,7 +145,9 @@ class SharedParameters:
         how = BY_GRADIENT if any(k >= 0 for k in heads) else BY_GRAPH
         return found._replace(shared=shared, own=own, how=how, doubtful=[]), heads
 
-    def below(self, features: Sequence[Tensor], node: Any, losses: Sequence[Tensor]) -> Found | None:
+    def below(
+        self, features: Sequence[Tensor], node: Any, losses: Sequence[Tensor]
+    ) -> Found | None:
         """The shared parameters where the shared features were given.
 
         Args:
@@ -176,9 +178,12 @@ class SharedParameters:
             trunk = self.named
         return Found(trunk, got.own, BELOW_FEATURES, [], got.sinks, got.half)
 
-
     def half_beside(
-        self, features: Sequence[Tensor], node: Any, losses: Sequence[Tensor], names: tuple[str, ...]
+        self,
+        features: Sequence[Tensor],
+        node: Any,
+        losses: Sequence[Tensor],
+        names: tuple[str, ...],
     ) -> bool:
         """Whether the heads compute in float16; warns of losses that reach the trunk past the features.
 

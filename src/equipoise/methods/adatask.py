@@ -48,21 +48,13 @@ class AdaTask(Tracked):
     card = Card(
         id="adatask",
         name="AdaTask",
-        title="AdaTask: A Task-Aware Adaptive Learning Rate Approach to Multi-Task Learning",
-        authors="Yang, Pan, Wang, Yu, Shen, Chen, Xiao, Jiang, Guo",
-        venue="AAAI",
-        year=2023,
-        arxiv="2211.15055",
         equation=r"d = \textstyle\sum_k \hat m_k / (\sqrt{\hat v_k} + \epsilon)",
         heads="unweighted",
         weight_sum="free",
         degree=None,
         unit_free=True,
         defaults="Adam's usual constants.",
-        deviations=(
-            "Published as an optimiser; here a direction for plain SGD on the shared parameters. The "
-            "authors' code ignores weight decay, which is SGD's here."
-        ),
+        deviations="The authors' code ignores weight decay, which is SGD's here.",
     )
 
     def __init__(self, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:

@@ -41,11 +41,6 @@ class AlignedMTL(GramianMethod):
     card = Card(
         id="aligned_mtl",
         name="Aligned-MTL",
-        title="Independent Component Alignment for Multi-Task Learning",
-        authors="Senushkin, Patakin, Kuznetsov, Konushin",
-        venue="CVPR",
-        year=2023,
-        arxiv="2305.19000",
         equation=r"w = \sigma_{\min} V \Lambda^{-1/2} V^\top 1, \quad G = V \Lambda V^\top",
         heads="unweighted",
         weight_sum="free",
@@ -53,10 +48,7 @@ class AlignedMTL(GramianMethod):
         unit_free=False,
         guarantee="condition number 1 of the aligned gradients",
         defaults="scale_mode = 'min' and equal preference 1, as in the official code.",
-        deviations=(
-            "LibMTL calls a function that torch 2 has dropped, has 'min' only and no preference; "
-            "TorchJD prefers 1/K."
-        ),
+        deviations="LibMTL calls a function that torch 2 has dropped; TorchJD prefers 1/K.",
         libmtl="Aligned_MTL",
         torchjd="AlignedMTL",
     )

@@ -42,11 +42,6 @@ class AutoLambda(OwnAdam, BilevelMethod):
     card = Card(
         id="auto_lambda",
         name="Auto-Lambda",
-        title="Auto-Lambda: Disentangling Dynamic Task Relationships",
-        authors="Liu, James, Davison, Johns",
-        venue="TMLR",
-        year=2022,
-        arxiv="2202.03091",
         equation=r"\lambda \leftarrow \lambda - \nabla_\lambda \textstyle\sum_j L_j^{val}(\theta')",
         heads="weighted",
         weight_sum="free",
@@ -54,9 +49,8 @@ class AutoLambda(OwnAdam, BilevelMethod):
         unit_free=False,
         defaults="Weights start at 0.1, Adam with lr 1e-4, as in the authors' NYUv2 runs.",
         deviations=(
-            "The official code and LibMTL approximate the inner product by a finite difference, and "
-            "take a virtual step with momentum; LibMTL puts a softmax on the weights, and its default "
-            "of five inner steps contradicts its own assertion of one."
+            "The official code and LibMTL take a virtual step with momentum; LibMTL puts a softmax on "
+            "the weights, and its default of five inner steps contradicts its own assertion of one."
         ),
         libmtl="AutoLambda",
     )

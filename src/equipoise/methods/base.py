@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from equipoise.methods.card import Card, Heads, LeastLoss, Needs, cited
 from equipoise.methods.state import Stateful
 from equipoise.solvers.products import combine as combine
 
-Needs = Literal["losses", "gramian", "jacobian", "batches", "bilevel"]
-Heads = Literal["weighted", "unweighted"]
-LeastLoss = Literal["any", "zero", "above_zero"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    r"""The facts about a published method, as the catalogue and the documentation show them.
-
-    Attributes:
-        id: lower snake case name, as in ``Balancer("uw_so")``.
-        name: the name as the literature writes it.
-        title: title of the source paper.
-        authors: authors of the source paper.
-        venue: where it was published.
-        year: when.
-        arxiv: arXiv id, or None.
-        equation: the weights (or the combined gradient) in one line of LaTeX.
-        heads: what the task heads get in the paper: the gradient of the weighted loss, or of the plain
-            loss (only the shared parameters are balanced).
-        weight_sum: what the weights sum to in the paper: ``"K"``, ``"1"`` or ``"free"``.
-        degree: homogeneity of the weights: multiplying every loss (a method that needs losses) or every
-            entry of the Gramian (one that needs gradients) by ``c`` multiplies the weights by
-            ``c ** degree``. None where no such law holds, or where it depends on an option.
-        unit_free: the combined direction keeps its direction when single tasks change their unit
-            (loss and gradient of task k times ``c_k``).
-        guarantee: what the paper proves about the update, in a few words; empty if nothing.
-        defaults: the defaults and where they come from.
-        deviations: where known public implementations differ from the paper, and what is done here.
-        libmtl: name in LibMTL, or None.
-        torchjd: name in TorchJD, or None.
-    """
-
-    id: str
-    name: str
-    title: str
-    authors: str
-    venue: str
-    year: int
-    arxiv: str | None
-    equation: str
-    heads: Heads
-    weight_sum: Literal["K", "1", "free"]
-    degree: float | None
-    unit_free: bool
-    guarantee: str = ""
-    defaults: str = ""
-    deviations: str = ""
-    libmtl: str | None = None
-    torchjd: str | None = None
+__all__ = ["Card", "Heads", "Needs"]
 
 
 class Method(Stateful):
@@ -84,6 +35,12 @@ class Method(Stateful):
     symmetric: ClassVar[bool] = True
     # Whether tasks that agree are followed along their common gradient, not a rescaling of its entries.
     keeps_direction: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Under -OO there are no docstrings, and a card does without.
+        if "card" in vars(cls) and cls.__doc__ is not None:
+            cls.card = cited(cls.card, cls.__doc__)
 
     def direction(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The combined gradient of given task gradients; the state advances.
@@ -201,6 +158,10 @@ class JacobianMethod(Method):
 
     needs = "jacobian"
     routes: ClassVar[tuple[str, ...]] = ("parameters", "features")
+
+    # The weights ``Tensor[..., K]`` of the last :meth:`combine`, of a method that has some: they let the
+    # heads be weighted too.
+    applied_weights: Tensor | None = None
 
     def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The combined gradient ``Tensor[..., P]`` of task gradients ``Tensor[..., K, P]``."""

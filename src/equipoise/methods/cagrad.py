@@ -35,11 +35,6 @@ class CAGrad(GramianMethod):
     card = Card(
         id="cagrad",
         name="CAGrad",
-        title="Conflict-Averse Gradient Descent for Multi-task Learning",
-        authors="Liu, Liu, Jin, Stone, Liu",
-        venue="NeurIPS",
-        year=2021,
-        arxiv="2110.14048",
         equation=(
             r"\tfrac1K + \tfrac{c \|g_0\|}{\|J^\top v\|} v, \quad v = \operatorname{argmin}_{v \in "
             r"\Delta} \langle J^\top v, g_0 \rangle + c \|g_0\| \|J^\top v\|"

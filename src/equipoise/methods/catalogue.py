@@ -9,8 +9,8 @@ from typing import Any
 
 from equipoise.methods.base import Card, Method
 
-# Id of every method, which is also the name of its file in this folder, and its class. A file is read when its
-# method is asked for, so that ``import equipoise`` does not read sixty for the one that is used.
+# Id of every method, which is also the name of its file in this folder, and its class. A file is read when
+# its method is asked for, so that ``import equipoise`` does not read sixty for the one that is used.
 CATALOGUE: dict[str, str] = {
     # losses
     "ew": "EW",

@@ -24,11 +24,6 @@ class ConFIG(GramianMethod):
     card = Card(
         id="config",
         name="ConFIG",
-        title="ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks",
-        authors="Liu, Chu, Thuerey",
-        venue="ICLR",
-        year=2025,
-        arxiv="2408.11104",
         equation=(
             r"d = \left( \sum_k \langle g_k, \hat d \rangle \right) \hat d, \quad "
             r"\hat d \propto U^+ 1"
@@ -38,7 +33,6 @@ class ConFIG(GramianMethod):
         degree=0.0,
         unit_free=True,
         guarantee="the same positive cosine with every task gradient",
-        defaults="None to set.",
         deviations=(
             "The official default, a least-squares call of torch, can take independent gradients for "
             "dependent ones. TorchJD needs the Jacobian for what the Gramian gives."

@@ -33,11 +33,6 @@ class ConicGrad(GramianMethod):
     card = Card(
         id="conicgrad",
         name="ConicGrad",
-        title="Fantastic Multi-Task Gradient Updates and How to Find Them In a Cone",
-        authors="Hassanpour et al.",
-        venue="arXiv",
-        year=2025,
-        arxiv="2502.00217",
         equation=(
             r"d = \operatorname{argmax}_d \min_k \langle g_k, d \rangle \ \text{s.t.}\ "
             r"\langle g_0, d \rangle \ge c \|g_0\| \|d\|, \ \|d\| = \|g_0\|"
@@ -49,10 +44,9 @@ class ConicGrad(GramianMethod):
         guarantee="a cosine of at least c with the mean gradient",
         defaults="c = 0.25; ours, a wide cone: the angle is to be tuned.",
         deviations=(
-            "The paper moves the dual weights of the tasks by a gradient step in every iteration; here "
-            "the problem in the equation is solved exactly in every step, without state. The paper "
-            "sets the length apart from the direction; that it is the mean gradient's is ours. No "
-            "official code was found to compare with."
+            "The paper moves the dual weights by a gradient step in every iteration; here the problem "
+            "is solved exactly in every step, without state. That the length is the mean gradient's "
+            "is ours. No official code was found to compare with."
         ),
     )
 

@@ -35,18 +35,12 @@ class COSMOS(LossMethod):
     card = Card(
         id="cosmos",
         name="COSMOS",
-        title="Scalable Pareto Front Approximation for Deep Multi-Objective Learning",
-        authors="Ruchte, Grabocka",
-        venue="ICDM",
-        year=2021,
-        arxiv="2103.13392",
         equation=r"w = \nabla_L (r^\top L - \lambda \cos(r, L))",
         heads="weighted",
         weight_sum="free",
         degree=None,
         unit_free=False,
         defaults="Strength 1; the paper chooses it for each data set, from 0.01 to 8.",
-        deviations="The paper conditions the network on the preference; that is left to the model.",
         torchjd="COSMOS",
     )
 

@@ -51,11 +51,6 @@ class CoV(LossMethod):
     card = Card(
         id="cov",
         name="CoV",
-        title="Multi-Loss Weighting with Coefficient of Variations",
-        authors="Groenendijk, Karaoglu, Gevers, Mensink",
-        venue="WACV",
-        year=2021,
-        arxiv="2009.01717",
         equation=r"w_k \propto \sigma(\ell_k) / \mu(\ell_k), \quad \ell_k = L_k / \mu(L_k)",
         heads="weighted",
         weight_sum="1",

@@ -40,11 +40,6 @@ class CRMOGM(GramianMethod):
     card = Card(
         id="cr_mogm",
         name="CR-MOGM",
-        title="On the Convergence of Stochastic Multi-Objective Gradient Manipulation and Beyond",
-        authors="Zhou, Zhang, Jiang, Zhong, Gu, Zhu",
-        venue="NeurIPS",
-        year=2022,
-        arxiv=None,
         equation=r"w_t = \alpha w_{t-1} + (1 - \alpha) \hat w_t",
         heads="unweighted",
         weight_sum="free",

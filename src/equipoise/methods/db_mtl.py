@@ -23,7 +23,8 @@ class DBMTL(Tracked):
               \beta_t = \beta / t^\sigma
 
     The average starts at 0, without correction: the first steps are short by :math:`1 - \beta_t`. With
-    :math:`\beta = 0` nothing is kept.
+    :math:`\beta = 0` nothing is kept. The heads get the gradients of the log losses; :math:`L_k + 10^{-8}`
+    stands for the loss throughout, so that it may reach 0.
 
     Args:
         beta: :math:`\beta` in [0, 1).
@@ -42,18 +43,12 @@ class DBMTL(Tracked):
     card = Card(
         id="db_mtl",
         name="DB-MTL",
-        title="Dual-Balancing for Multi-Task Learning",
-        authors="Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok",
-        venue="arXiv",
-        year=2023,
-        arxiv="2308.12029",
         equation=r"d = \max_j \|\hat g_j\| \sum_k \hat g_k / \|\hat g_k\|",
         heads="unweighted",
         weight_sum="free",
         degree=None,
         unit_free=True,
         defaults="beta = 0.9 and beta_sigma = 0, as in LibMTL; the paper tunes both per data set.",
-        deviations="The paper's heads get the gradient of the log loss, here that of the loss.",
         libmtl="DB_MTL",
     )
 
@@ -64,6 +59,10 @@ class DBMTL(Tracked):
 
     average: Tensor
     count: Tensor
+
+    def head_factors(self, losses: Tensor) -> Tensor:
+        """The heads get the gradient of the log loss, as in the paper."""
+        return 1 / (losses + EPSILON)
 
     def combine(self, jacobian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`JacobianMethod.combine`."""

@@ -39,11 +39,6 @@ class DTP(LossMethod):
     card = Card(
         id="dtp",
         name="DTP",
-        title="Dynamic Task Prioritization for Multitask Learning",
-        authors="Guo, Haque, Huang, Yeung, Fei-Fei",
-        venue="ECCV",
-        year=2018,
-        arxiv=None,
         equation=r"w_k = -(1 - \bar\kappa_k)^{\gamma_k} \log \bar\kappa_k",
         heads="weighted",
         weight_sum="free",

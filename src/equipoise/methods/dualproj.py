@@ -30,11 +30,6 @@ class DualProj(GramianMethod):
     card = Card(
         id="dualproj",
         name="DualProj",
-        title="Gradient Episodic Memory for Continual Learning",
-        authors="Lopez-Paz, Ranzato",
-        venue="NeurIPS",
-        year=2017,
-        arxiv="1706.08840",
         equation=r"w = \operatorname{argmin}_{v \ge u} v^\top G v",
         heads="unweighted",
         weight_sum="free",

@@ -51,21 +51,13 @@ class DWA(LossMethod):
     card = Card(
         id="dwa",
         name="DWA",
-        title="End-to-End Multi-Task Learning with Attention",
-        authors="Liu, Johns, Davison",
-        venue="CVPR",
-        year=2019,
-        arxiv="1803.10704",
         equation=r"w_k = K \operatorname{softmax}_k(\bar L_k(t-1) / (T \bar L_k(t-2)))",
         heads="weighted",
         weight_sum="K",
         degree=0.0,
         unit_free=False,
         defaults="Temperature 2 and two epochs of equal weights, as in the paper and its code.",
-        deviations=(
-            "Some codes use a sliding window of steps whose buffer starts at ones (option "
-            "'window'), and the mean of the weighted losses instead of the sum."
-        ),
+        deviations="Some codes take the mean of the weighted losses instead of the sum.",
         libmtl="DWA",
         torchjd="DWA",
     )
@@ -114,7 +106,7 @@ class DWA(LossMethod):
     def _sliding(self, losses: Tensor) -> Tensor:
         assert self.window is not None
         both = 2 * self.window
-        kept = losses.new_empty(0, *losses.shape) if not self.knows("history") else self.history
+        kept = losses.new_empty(0, *losses.shape) if self.history is None or not self.knows("history") else self.history
         # A task that was absent so far has NaN here; the buffer starts at ones.
         kept = torch.cat([kept.nan_to_num(nan=1.0), losses.unsqueeze(0)])[-both - 1 :]
         self.history = kept

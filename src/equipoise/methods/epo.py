@@ -53,14 +53,6 @@ class EPO(GramianMethod):
     card = Card(
         id="epo",
         name="EPO",
-        title=(
-            "Multi-Task Learning with User Preferences: Gradient Descent with Controlled Ascent in "
-            "Pareto Optimization"
-        ),
-        authors="Mahapatra, Rajan",
-        venue="ICML",
-        year=2020,
-        arxiv=None,
         equation=(
             r"\max_{w \in \Delta} w^\top G a, \quad a_k = r_k (\log(K \hat l_k) - \mu), \quad "
             r"\hat l \propto r L \quad (\mu > \epsilon)"
@@ -98,6 +90,10 @@ class EPO(GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""
         exact = gramian.double()
+        # A cosine within rounding of 0 is 0, or a constraint would ask for the rounding of another.
+        norms = exact.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt()
+        known = exact.abs() > SIGN * norms.unsqueeze(-1) * norms.unsqueeze(-2)
+        exact = torch.where(known | ~exact.isfinite(), exact, 0.0)
         r = preferred(self, self.preference, exact, losses.to(exact))
         r = r / r.sum(-1, keepdim=True)
         weighted = r * off_zero(losses).to(exact)
@@ -108,11 +104,11 @@ class EPO(GramianMethod):
         noise = SIGN * (exact.abs() @ adjustment.abs()).squeeze(-1)
         pull = torch.where(pull.abs() > noise, pull, 0.0)
         balance = uneven.squeeze(-1) > self.epsilon
-        if bool(balance.all()):
+        if balance.all().tolist():
             solution = _balance(exact, pull, weighted)
         else:
             solution = self._dominance(exact, pull)
-            if bool(balance.any()):
+            if balance.any().tolist():
                 solution = _either(balance, _balance(exact, pull, weighted), solution)
         return solution.accept(gramian, "epo").to(gramian)
 

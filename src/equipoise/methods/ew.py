@@ -18,11 +18,6 @@ class EW(LossMethod):
     card = Card(
         id="ew",
         name="EW",
-        title="In Defense of the Unitary Scalarization for Deep Multi-Task Learning",
-        authors="Kurin, De Palma, Kostrikov, Whiteson, Kumar",
-        venue="NeurIPS",
-        year=2022,
-        arxiv="2201.04122",
         equation=r"w_k = 1",
         heads="weighted",
         weight_sum="K",

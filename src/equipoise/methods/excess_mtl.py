@@ -21,6 +21,7 @@ class ExcessMTL(Tracked):
               {\sum_j w_j \exp(\eta e_j / e_j(0))}
 
     A task's first step gives its reference :math:`e_k(0)` and leaves the weights as they are (1).
+    The official code and LibMTL weight the heads as well: ``applied_weights`` has the numbers.
 
     Args:
         robust_step_size: :math:`\eta > 0`.
@@ -40,11 +41,6 @@ class ExcessMTL(Tracked):
     card = Card(
         id="excess_mtl",
         name="ExcessMTL",
-        title="Robust Multi-Task Learning with Excess Risks",
-        authors="He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi, Zhao",
-        venue="ICML",
-        year=2024,
-        arxiv="2402.02009",
         equation=r"w_k \propto w_k \exp(\eta e_k / e_k(0)), \quad e_k = \sum g_k^2 / \sqrt{S_k}",
         heads="unweighted",
         weight_sum="K",
@@ -52,8 +48,8 @@ class ExcessMTL(Tracked):
         unit_free=False,
         defaults="robust_step_size = 0.01, as in the official code.",
         deviations=(
-            "The paper's weights sum to 1, the official ones to K, as here; there and in LibMTL the "
-            "heads are weighted too. TorchJD updates on the first step already, with unscaled risks."
+            "The paper's weights sum to 1, the official ones to K, as here. TorchJD updates on the "
+            "first step already, with unscaled risks."
         ),
         libmtl="ExcessMTL",
         torchjd="ExcessMTL",
@@ -81,5 +77,5 @@ class ExcessMTL(Tracked):
             # The largest exponent is taken out: it cancels, and exp cannot overflow.
             grown = weights * (exponent - exponent.amax(-1, keepdim=True)).exp()
             weights = grown * (weights.shape[-1] / grown.sum(-1, keepdim=True))
-        self.kept = weights
+        self.kept = self.applied_weights = weights
         return combine(weights, jacobian)

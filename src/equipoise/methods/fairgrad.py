@@ -34,11 +34,6 @@ class FairGrad(GramianMethod):
     card = Card(
         id="fairgrad",
         name="FairGrad",
-        title="Fair Resource Allocation in Multi-Task Learning",
-        authors="Ban, Ji",
-        venue="ICML",
-        year=2024,
-        arxiv="2402.15638",
         equation=r"(G w)_k = w_k^{-1/\alpha}",
         heads="unweighted",
         weight_sum="free",

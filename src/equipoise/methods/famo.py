@@ -50,11 +50,6 @@ class FAMO(OwnAdam, LossMethod):
     card = Card(
         id="famo",
         name="FAMO",
-        title="FAMO: Fast Adaptive Multitask Optimization",
-        authors="Liu, Feng, Stone, Liu",
-        venue="NeurIPS",
-        year=2023,
-        arxiv="2306.03792",
         equation=r"w_k \propto \operatorname{softmax}(\xi)_k / (L_k - b_k)",
         heads="weighted",
         weight_sum="1",

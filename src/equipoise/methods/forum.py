@@ -54,11 +54,6 @@ class FORUM(OwnAdam, BilevelMethod):
     card = Card(
         id="forum",
         name="FORUM",
-        title="A First-Order Multi-Gradient Algorithm for Multi-Objective Bi-Level Optimization",
-        authors="Ye, Lin, Cao, Zhang, Tsang",
-        venue="ECAI",
-        year=2024,
-        arxiv="2401.09257",
         equation=r"d = \textstyle\sum_j \lambda_j \nabla F_j + \nu \nabla q",
         heads="weighted",
         weight_sum="1",

@@ -31,14 +31,6 @@ class GLS(LossMethod):
     card = Card(
         id="gls",
         name="GLS",
-        title=(
-            "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy for "
-            "Multi-Task Learning"
-        ),
-        authors="Chennupati, Sistu, Yogamani, Rawashdeh",
-        venue="CVPR Workshops",
-        year=2019,
-        arxiv="1904.08492",
         equation=r"w_k = (\prod_j L_j)^{1/K} / (K L_k)",
         heads="weighted",
         weight_sum="free",

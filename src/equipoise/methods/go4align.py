@@ -42,11 +42,6 @@ class GO4Align(LossMethod):
     card = Card(
         id="go4align",
         name="GO4Align",
-        title="GO4Align: Group Optimization for Multi-Task Alignment",
-        authors="Shen, Wang, Xiao, van Noord, Worring",  # codespell:ignore worring
-        venue="NeurIPS",
-        year=2024,
-        arxiv="2404.06486",
         equation=r"w_k = \operatorname{mean}_{\text{group of } k} (q \textstyle\sum_j L_j / L)",
         heads="weighted",
         weight_sum="free",

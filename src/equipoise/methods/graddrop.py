@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from equipoise.methods.base import Card, JacobianMethod, Random
 from equipoise.methods.options import PerTask
@@ -25,6 +26,9 @@ class GradDrop(Random, JacobianMethod):
     Args:
         leak: :math:`\ell`, the part of a gradient that always passes, one number or one a task, in
             [0, 1].
+        keep_norm: rescales d to the norm of :math:`\sum_k g_k`. Not in the paper. The authors' code has the
+            like on by default (``keep_gradnorm_constant``), but multiplies by the inverse ratio of the
+            norms, so that it shortens d instead; hence off here.
         seed: where the draws start; None takes torch's seed.
 
     Raises:
@@ -38,11 +42,6 @@ class GradDrop(Random, JacobianMethod):
     card = Card(
         id="graddrop",
         name="GradDrop",
-        title=("Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout"),
-        authors="Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov",
-        venue="NeurIPS",
-        year=2020,
-        arxiv="2010.06808",
         equation=r"d = \sum_k (\ell_k + (1 - \ell_k) M_k) \odot g_k",
         heads="unweighted",
         weight_sum="free",
@@ -51,14 +50,20 @@ class GradDrop(Random, JacobianMethod):
         defaults="leak = 0, as in the paper.",
         deviations=(
             "The paper works at the shared features (route 'features'). LibMTL adds 1e-7 to the "
-            "denominator; the unitary-scalarization code rescales to the norm of the sum."
+            "denominator."
         ),
         libmtl="GradDrop",
         torchjd="GradDrop",
     )
 
-    def __init__(self, leak: float | Sequence[float] = 0.0, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        leak: float | Sequence[float] = 0.0,
+        keep_norm: bool = False,
+        seed: int | None = None,
+    ) -> None:
         super().__init__(seed)
+        self.keep_norm = keep_norm
         self.leak = PerTask("leak", leak)
         if not bool(((self.leak.exact >= 0) & (self.leak.exact <= 1)).all()):
             raise ValueError(f"option 'leak' must lie in [0, 1]; got {leak}")
@@ -77,10 +82,17 @@ class GradDrop(Random, JacobianMethod):
         passed = torch.where(up, positive, torch.where(down, negative, 0.0))
         leak = self.leak.of(self, losses)
         if not self._leaks:
-            return passed
+            return self._rescaled(passed, jacobian.sum(-2), -1)
         leak = leak.to(jacobian).expand(losses.shape[-1]).unsqueeze(-1)
         kept = torch.where(_picked(jacobian, up, down), 1.0, leak)
-        return (kept * jacobian).sum(-2)
+        return self._rescaled((kept * jacobian).sum(-2), jacobian.sum(-2), -1)
+
+    def _rescaled(self, combined: Tensor, plain: Tensor, dim: int | None) -> Tensor:
+        if not self.keep_norm:
+            return combined
+        norm: Tensor = vector_norm(combined, dim=dim, keepdim=True)
+        wanted: Tensor = vector_norm(plain, dim=dim, keepdim=True)
+        return combined * (wanted / norm.masked_fill(norm == 0, 1.0))
 
     def combine_features(
         self, gradients: list[Tensor], features: list[Tensor], losses: Tensor
@@ -93,7 +105,7 @@ class GradDrop(Random, JacobianMethod):
             up, down = self._passes(signed.clamp_min(0.0).sum(0), signed.clamp_max(0.0).sum(0))
             kept = torch.where(_picked(signed, up, down), 1.0, leak.to(signed))
             kept = kept.view(len(kept), 1, *feature.shape[1:])
-            combined.append((kept * gradient).sum(0))
+            combined.append(self._rescaled((kept * gradient).sum(0), gradient.sum(0), None))
         return combined
 
     def _passes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,22 +58,14 @@ class GradNorm(GramianMethod):
     card = Card(
         id="gradnorm",
         name="GradNorm",
-        title=(
-            "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks"
-        ),
-        authors="Chen, Badrinarayanan, Lee, Rabinovich",
-        venue="ICML",
-        year=2018,
-        arxiv="1711.02257",
         equation=r"\min_w \sum_k \left| w_k \|g_k\| - \bar G r_k^\alpha \right|",
         heads="weighted",
         weight_sum="K",
         degree=None,
         unit_free=False,
         defaults=(
-            "alpha = 1.5, the paper's value for NYUv2; Adam with learning rate 0.025; the softmax form, for "
-            "the weights of the paper's turn negative, and the network then ascends, where losses differ in "
-            "scale."
+            "alpha = 1.5, the paper's value for NYUv2; Adam with learning rate 0.025; softmax, for the "
+            "paper's form ascends where a weight turns negative."
         ),
         deviations=(
             "The paper takes the norms at the last shared layer, here at whatever is shared. LibMTL "

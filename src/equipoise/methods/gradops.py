@@ -45,13 +45,6 @@ class GradOPS(GramianMethod):
     card = Card(
         id="gradops",
         name="GradOPS",
-        title=(
-            "Gradient Deconfliction via Orthogonal Projections onto Subspaces For Multi-task Learning"
-        ),
-        authors="Zhu, Zhao, Wu, Wang, Deng, Xu, Zheng",
-        venue="WSDM",
-        year=2025,
-        arxiv="2503.03438",
         equation=(
             r"d = \sum_i w_i g_i', \quad g_i' = g_i - G_{iS} G_{SS}^+ J_S \ "
             r"(S = \{j \ne i\}, \text{ for } i \text{ in conflict})"
@@ -80,7 +73,7 @@ class GradOPS(GramianMethod):
         conflict = (cosines(gramian.double())[0] < -SIGN).any(-1)
         rows = torch.eye(gramian.shape[-1], dtype=gramian.dtype, device=gramian.device)
         rows = rows.expand_as(gramian)
-        if bool(conflict.any()):
+        if conflict.any().tolist():
             apart, residual = complements(gramian)
             solution = Solution(
                 torch.where(conflict.unsqueeze(-1), apart, rows),

@@ -23,7 +23,8 @@ class GradVac(Random, GramianMethod):
 
     and always :math:`\hat\varphi_{ij} \leftarrow (1 - \beta) \hat\varphi_{ij} + \beta \varphi`, starting
     at 0. The update is :math:`\sum_i g_i'`. With :math:`\hat\varphi = 0` it is PCGrad's. A zero gradient
-    has the cosine 0 with all others.
+    has the cosine 0 with all others. Other codes add 1e-8 to both denominators, which changes cosines and
+    steps as soon as the product of two norms is near 1e-4; here nothing is added, and units do not matter.
 
     Args:
         beta: in [0, 1]; 0 keeps the targets at 0.
@@ -41,14 +42,6 @@ class GradVac(Random, GramianMethod):
     card = Card(
         id="gradvac",
         name="GradVac",
-        title=(
-            "Gradient Vaccine: Investigating and Improving Multi-task Optimization in Massively "
-            "Multilingual Models"
-        ),
-        authors="Wang, Tsvetkov, Firat, Cao",
-        venue="ICLR",
-        year=2021,
-        arxiv="2010.05874",
         equation=(
             r"g_i' \leftarrow g_i' + \tfrac{\|g_i'\| (\hat\varphi \sqrt{1 - \varphi^2} - \varphi "
             r"\sqrt{1 - \hat\varphi^2})}{\|g_j\| \sqrt{1 - \hat\varphi^2}} g_j, "

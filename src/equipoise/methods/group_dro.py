@@ -37,14 +37,6 @@ class GroupDRO(LossMethod):
     card = Card(
         id="group_dro",
         name="GroupDRO",
-        title=(
-            "Distributionally Robust Neural Networks for Group Shifts: On the Importance of "
-            "Regularization for Worst-Case Generalization"
-        ),
-        authors="Sagawa, Koh, Hashimoto, Liang",
-        venue="ICLR",
-        year=2020,
-        arxiv="1911.08731",
         equation=r"w \leftarrow w \odot e^{\eta L} / \textstyle\sum_j w_j e^{\eta L_j}",
         heads="weighted",
         weight_sum="1",
@@ -52,7 +44,6 @@ class GroupDRO(LossMethod):
         unit_free=False,
         guarantee="converges to the worst-case mixture for convex losses",
         defaults="eta 0.01, as in the official code.",
-        deviations="The paper's groups are parts of one data set; here they are tasks.",
     )
 
     def __init__(self, eta: float = 0.01) -> None:

@@ -35,11 +35,6 @@ class IGB(EarlyEpoch):
     card = Card(
         id="igb",
         name="IGBv1",
-        title="Improvable Gap Balancing for Multi-Task Learning",
-        authors="Dai, Fei, Lu",
-        venue="UAI",
-        year=2023,
-        arxiv=None,
         equation=r"w_k = K \operatorname{softmax}_k(L_k / \bar L_k) / L_k",
         heads="weighted",
         weight_sum="free",

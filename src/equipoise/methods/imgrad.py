@@ -60,8 +60,9 @@ class IMGrad(GramianMethod):
         unit_free=False,
         defaults="c = 0.8, the official value for NYUv2 and CityScapes; rescale 0.",
         deviations=(
-            "The official code divides by 1 + c^2, and for two tasks has 1.5 - mu on one of two terms "
-            "only; it finds g_m and v to a tolerance. Here both are exact, for any number of tasks."
+            "The formula is that of the official code for NYUv2, which divides by 1 + c^2 and finds g_m and "
+            "v to a tolerance; its code for two tasks has 1.5 - mu on one of two terms only. Here both are "
+            "exact, for any number of tasks."
         ),
     )
 

@@ -30,18 +30,12 @@ class IMTL(IMTLG):
     card = Card(
         id="imtl",
         name="IMTL",
-        title=IMTLG.card.title,
-        authors=IMTLG.card.authors,
-        venue=IMTLG.card.venue,
-        year=IMTLG.card.year,
-        arxiv=None,
         equation=r"w_k = \hat w_k / L_k, \quad \hat w = \text{IMTL-G}(g_1 / L_1, \dots)",
         heads="unweighted",
         weight_sum="free",
         degree=None,
         unit_free=True,
         guarantee="equal projection on every task gradient",
-        defaults="None to set.",
         deviations=(
             "The paper and LibMTL learn the scales with the network; here they are at their optimum, "
             "so the heads get the gradient of the loss divided by its value."

@@ -27,18 +27,12 @@ class IMTLG(GramianMethod):
     card = Card(
         id="imtl_g",
         name="IMTL-G",
-        title="Towards Impartial Multi-task Learning",
-        authors="Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang",
-        venue="ICLR",
-        year=2021,
-        arxiv=None,
         equation=r"w_k \propto (C^{-1} 1)_k / \|g_k\|, \quad \sum_k w_k = 1",
         heads="unweighted",
         weight_sum="1",
         degree=0.0,
         unit_free=True,
         guarantee="equal projection on every task gradient; its direction ignores units",
-        defaults="None to set.",
         deviations=(
             "The paper works at the shared representation (route 'features'). LibMTL inverts a matrix "
             "that may be singular; nash-mtl adds 1e-8 then; TorchJD's pseudo-inverse of the Gramian "

@@ -31,11 +31,6 @@ class IMTLL(Learned):
     card = Card(
         id="imtl_l",
         name="IMTL-L",
-        title="Towards Impartial Multi-task Learning",
-        authors="Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang",
-        venue="ICLR",
-        year=2021,
-        arxiv=None,
         equation=r"w_k = e^{s_k}, \quad \min_s \textstyle\sum_k e^{s_k} L_k - s_k",
         heads="weighted",
         weight_sum="free",

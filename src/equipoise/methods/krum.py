@@ -31,11 +31,6 @@ class Krum(GramianMethod):
     card = Card(
         id="krum",
         name="Krum",
-        title="Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
-        authors="Blanchard, El Mhamdi, Guerraoui, Stainer",
-        venue="NeurIPS",
-        year=2017,
-        arxiv="1703.02757",
         equation=r"w_i = [i \text{ among the m lowest } s] / m, \quad s_i = \sum \|g_i - g_j\|^2",
         heads="unweighted",
         weight_sum="1",

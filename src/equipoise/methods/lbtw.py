@@ -38,11 +38,6 @@ class LBTW(LossMethod):
     card = Card(
         id="lbtw",
         name="LBTW",
-        title="Loss-Balanced Task Weighting to Reduce Negative Transfer in Multi-Task Learning",
-        authors="Liu, Liang, Gitter",
-        venue="AAAI",
-        year=2019,
-        arxiv=None,
         equation=r"w_k \propto (L_k / L_k^\text{first})^\alpha",
         heads="weighted",
         weight_sum="K",

@@ -44,11 +44,6 @@ class LDCMTL(Learned):
     card = Card(
         id="ldc_mtl",
         name="LDC-MTL",
-        title="LDC-MTL: Balancing Multi-Task Learning through Scalable Loss Discrepancy Control",
-        authors="Xiao, Dong, Zou, Ji",
-        venue="arXiv",
-        year=2025,
-        arxiv="2502.08585",
         equation=(
             r"\textstyle\sum_k v_k \ell_k + \lambda \sum_k |v_k \ell_k - v_{k+1} \ell_{k+1}|, "
             r"\quad v = \operatorname{softmax}(s)"
@@ -58,7 +53,6 @@ class LDCMTL(Learned):
         degree=None,
         unit_free=True,
         defaults="Strength 0.05, that of the official code on NYUv2; s starts at 0.",
-        deviations="The paper's weights come from a small network on the features, the router.",
     )
 
     def __init__(self, strength: float = 0.05, init: float | Sequence[float] = 0.0) -> None:

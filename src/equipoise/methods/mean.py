@@ -22,11 +22,6 @@ class Mean(LossMethod):
     card = Card(
         id="mean",
         name="Mean",
-        title="Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
-        authors="Lin, Ye, Zhang, Tsang",
-        venue="TMLR",
-        year=2022,
-        arxiv="2111.10603",
         equation=r"w_k = 1 / K",
         heads="weighted",
         weight_sum="1",

@@ -40,14 +40,6 @@ class MetaBalance(GramianMethod):
     card = Card(
         id="metabalance",
         name="MetaBalance",
-        title=(
-            "MetaBalance: Improving Multi-Task Recommendations via Adapting Gradient Magnitudes of "
-            "Auxiliary Tasks"
-        ),
-        authors="He, Feng, Cheng, Ji, Guo, Caverlee",
-        venue="WWW",
-        year=2022,
-        arxiv="2203.06801",
         equation=r"w_k = r \, m_{\text{target}} / m_k + 1 - r",
         heads="unweighted",
         weight_sum="free",

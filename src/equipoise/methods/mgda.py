@@ -31,19 +31,14 @@ class MGDA(GramianMethod):
         ValueError: no such normalisation; a negative loss where losses divide (0 counts as 1e-8).
 
     References:
-        Desideri, *Multiple-gradient descent algorithm (MGDA) for multiobjective optimization*, Comptes
-        Rendus Mathematique 2012; Sener and Koltun, *Multi-Task Learning as Multi-Objective
-        Optimization*, NeurIPS 2018, arXiv:1810.04650.
+        Sener and Koltun, *Multi-Task Learning as Multi-Objective Optimization*, NeurIPS 2018,
+        arXiv:1810.04650; the algorithm is that of Desideri, *Multiple-gradient descent algorithm (MGDA) for
+        multiobjective optimization*, Comptes Rendus Mathematique 2012.
     """
 
     card = Card(
         id="mgda",
         name="MGDA",
-        title="Multi-Task Learning as Multi-Objective Optimization",
-        authors="Sener, Koltun",
-        venue="NeurIPS",
-        year=2018,
-        arxiv="1810.04650",
         equation=r"w = \operatorname{argmin}_{w \in \Delta} w^\top G w",
         heads="unweighted",
         weight_sum="1",
@@ -54,7 +49,8 @@ class MGDA(GramianMethod):
         deviations=(
             "The official code and LibMTL clamp two-task weights to [0.001, 0.999] and stop early; "
             "LibMTL applies the weights to the normalised gradients; TorchJD's Frank-Wolfe stops "
-            "after 100 steps; nash-mtl multiplies by K. Here the minimum is exact."
+            "after 100 steps; nash-mtl multiplies by K. The authors weight the heads too (heads='weighted'). "
+            "Here the minimum is exact."
         ),
         libmtl="MGDA",
         torchjd="MGDA",

@@ -48,13 +48,6 @@ class MoCo(Tracked):
     card = Card(
         id="moco",
         name="MoCo",
-        title=(
-            "Mitigating Gradient Bias in Multi-objective Learning: A Provably Convergent Approach"
-        ),
-        authors="Fernando, Shen, Liu, Chaudhury, Murugesan, Chen",
-        venue="ICLR",
-        year=2023,
-        arxiv=None,
         equation=(
             r"\lambda \leftarrow \Pi_\Delta(\lambda - \gamma (Y Y^\top + \rho I) \lambda), \quad "
             r"Y \leftarrow Y + \beta (J - Y)"
@@ -65,10 +58,7 @@ class MoCo(Tracked):
         unit_free=False,
         guarantee="converges to a Pareto-stationary point with mini-batch gradients",
         defaults="beta = gamma = rho = 0.1, constant, as in the official code.",
-        deviations=(
-            "LibMTL takes a softmax of the weights at every step, which makes them almost equal, and "
-            "multiplies unit gradients by their losses; options give its form."
-        ),
+        deviations="LibMTL's softmax of the weights at every step makes them almost equal.",
         libmtl="MoCo",
     )
 

@@ -37,14 +37,6 @@ class MoDo(CrossBatchMethod):
     card = Card(
         id="modo",
         name="MoDo",
-        title=(
-            "Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization and "
-            "Conflict-Avoidance"
-        ),
-        authors="Chen, Fernando, Ying, Chen",
-        venue="NeurIPS",
-        year=2023,
-        arxiv="2305.20057",
         equation=r"\lambda \leftarrow \Pi_\Delta(\lambda - \gamma (J_1 J_2^\top + \rho I) \lambda)",
         heads="unweighted",
         weight_sum="1",

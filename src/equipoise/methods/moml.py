@@ -24,7 +24,8 @@ class MOML(OwnAdam, BilevelMethod):
         \big[\langle \nabla L_i, \nabla L_j^\text{val} \rangle\big]_i
 
     The :math:`h_j` are combined with the min-norm weights of :math:`h_j / \|h_j\|`, and :math:`\alpha`
-    takes one Adam step.
+    takes one Adam step. The authors' NYUv2 script, unlike the one for Office that the default follows, takes
+    ``lr=1e-4`` and normalised losses.
 
     Args:
         lr: learning rate of :math:`\alpha`.
@@ -40,11 +41,6 @@ class MOML(OwnAdam, BilevelMethod):
     card = Card(
         id="moml",
         name="MOML",
-        title="Multi-Objective Meta Learning",
-        authors="Ye, Lin, Yue, Guo, Xiao, Zhang",
-        venue="NeurIPS",
-        year=2021,
-        arxiv="2102.07121",
         equation=(
             r"w = \operatorname{softmax}(\alpha), \; "
             r"\alpha \leftarrow \alpha - \textstyle\sum_j \gamma_j h_j"

@@ -20,7 +20,8 @@ class NashMTL(GramianMethod):
 
     Args:
         max_norm: largest norm of the update; None leaves its norm at the square root of K. It scales
-            the weights, hence the heads too if they are weighted.
+            the weights, hence the heads too if they are weighted. With the balancer's ``update_every`` it
+            holds where weights are found: the steps between reuse them without clipping.
 
     Raises:
         ValueError: ``max_norm`` is not positive.
@@ -32,11 +33,6 @@ class NashMTL(GramianMethod):
     card = Card(
         id="nash_mtl",
         name="Nash-MTL",
-        title="Multi-Task Learning as a Bargaining Game",
-        authors="Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya",
-        venue="ICML",
-        year=2022,
-        arxiv="2202.01017",
         equation=r"G w = 1 / w",
         heads="weighted",
         weight_sum="free",

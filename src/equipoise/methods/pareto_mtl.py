@@ -53,11 +53,6 @@ class ParetoMTL(GramianMethod):
     card = Card(
         id="pareto_mtl",
         name="Pareto MTL",
-        title="Pareto Multi-Task Learning",
-        authors="Lin, Zhen, Li, Zhang, Kwong",
-        venue="NeurIPS",
-        year=2019,
-        arxiv="1912.12854",
         equation=(
             r"w = B^\top \operatorname{argmin}_{\lambda \in \Delta} \lambda^\top B G B^\top \lambda, "
             r"\quad B = [I;\ v_j - u : \langle v_j - u, L \rangle \ge -\epsilon \|L\|]"
@@ -96,7 +91,7 @@ class ParetoMTL(GramianMethod):
         values = losses.to(exact)
         borders = self._borders(exact, values)
         length = values.norm(dim=-1, keepdim=True)
-        if not bool((length > 0).all()):
+        if not (length > 0).all().tolist():
             raise ValueError(
                 "pareto_mtl compares the direction of the losses with the preference, and losses that "
                 "are all 0 have none; stop there, or leave the tasks out"

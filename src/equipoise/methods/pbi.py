@@ -37,11 +37,6 @@ class PBI(LossMethod):
     card = Card(
         id="pbi",
         name="PBI",
-        title="MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition",
-        authors="Zhang, Li",
-        venue="IEEE Transactions on Evolutionary Computation",
-        year=2007,
-        arxiv=None,
         equation=r"w = n + \theta (L - z - d_1 n) / d_2",
         heads="weighted",
         weight_sum="free",

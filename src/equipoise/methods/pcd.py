@@ -11,14 +11,16 @@ from torch import Tensor
 from equipoise.methods.base import Card, GramianMethod
 from equipoise.methods.options import PerTask, fraction, not_negative
 from equipoise.solvers import Solution, nonnegative_qp
+from equipoise.solvers.active_set import SIGN
+from equipoise.solvers.nonnegative_qp import violations
 from equipoise.solvers.scaling import cosines
 
 APART = 1e-12
-"""Constraints cannot hold together where the shortest vector that meets them is, against what is asked for
+"""Constraints cannot hold together where the shortest correction that meets them is, against what they miss
 one by one and squared, longer than the inverse of this: in single precision they are opposite."""
 
-LONG = 1e4
-"""A multiplier this large, against what is asked for, makes it worth to look whether that is so."""
+ROUNDING = 1e-14
+"""Of a cosine, times ten: it counts with the squares of what it is multiplied by."""
 
 NOTHING = 1e-14
 """The combination is 0 where it is, squared, this small against the terms that cancel in it."""
@@ -36,8 +38,8 @@ class PCD(GramianMethod):
     correction for its start). The weight of the primary task is positive, those of the others are 0
     where their constraint holds by itself.
 
-    Where no d meets the constraints (two opposite gradients), or only one that is a million times longer
-    than what they ask for, they are dropped and d is :math:`g_p`. Where :math:`g_p` or
+    Where no d meets the constraints (two opposite gradients), or only by a correction a million
+    times longer than what each of them misses, they are dropped and d is :math:`g_p`. Where :math:`g_p` or
     :math:`\tilde d` is 0, so is d.
 
     Args:
@@ -117,9 +119,9 @@ class PCD(GramianMethod):
         others = [task for task in range(tasks) if task != first]
         asked = (self.tau.of(self, squares) * squares)[..., others]
         part = scaled[..., others, :]
-        combined[..., others] = _added(part[..., others], part[..., first], asked).accept(
-            gramian, "pcd"
-        )
+        combined[..., others] = _added(
+            part[..., others], part[..., first], asked, squares[..., first : first + 1].sqrt()
+        ).accept(gramian, "pcd")
         square = ((scaled @ combined.unsqueeze(-1)).squeeze(-1) * combined).sum(-1, keepdim=True)
         terms = (combined * squares.clamp_min(0.0).sqrt()).sum(-1, keepdim=True).square()
         length = exact[..., first, first].unsqueeze(-1)
@@ -150,28 +152,32 @@ class PCD(GramianMethod):
         return position
 
 
-def _added(gramian: Tensor, inner: Tensor, asked: Tensor) -> Solution:
+def _added(gramian: Tensor, inner: Tensor, asked: Tensor, length: Tensor) -> Solution:
     """What of each other gradient is added to the primary one; 0 where no d meets the constraints.
+
+    The shortest y with ``U y >= h``, for unit rows U, is read from the point of the cone of the rows
+    ``(u_j, h_j)`` that is nearest to ``(0, 1)`` (Lawson and Hanson's least-distance programming), which
+    there always is: the two coincide where no y meets the constraints.
 
     Args:
         gramian: of the other gradients, ``Tensor[..., K - 1, K - 1]``.
         inner: their products with the primary one, ``Tensor[..., K - 1]``.
         asked: what their products with the answer have to reach, ``Tensor[..., K - 1]``.
+        length: of the primary gradient, ``Tensor[..., 1]``.
     """
-    found = nonnegative_qp(
-        gramian, (inner - asked).unsqueeze(-2), (inner.abs() + asked).unsqueeze(-2)
-    )
-    x, residual = found.x.squeeze(-2), found.residual.squeeze(-1)
     matrix, inverse = cosines(gramian)
-    heights = asked * inverse
-    highest = heights.amax(-1, keepdim=True)
-    fine = (x <= LONG * highest * inverse).all(-1) & (residual <= 1e-6)
-    if bool(fine.all()):
-        return Solution(x, residual)
-    # By Farkas' lemma: some combination of the others, not negative, is 0 and asks for more than that.
-    heights = heights / highest.masked_fill(highest == 0, 1.0)
+    missing = (asked - inner) * inverse
+    # The terms of a product of two gradients are as large as both together.
+    size = asked * inverse + length
+    missing = missing.masked_fill(missing.abs() <= SIGN * size, 0.0)
+    unit = missing.abs().amax(-1, keepdim=True)
+    unit = unit.masked_fill(unit == 0, 1.0)
+    heights, size = missing / unit, size / unit
     lifted = matrix + heights.unsqueeze(-1) * heights.unsqueeze(-2)
-    proof = nonnegative_qp(lifted, -heights.unsqueeze(-2))
-    gap = 1 - (proof.x.squeeze(-2) * heights).sum(-1)
-    apart = (gap <= APART) & (proof.residual.squeeze(-1) <= 1e-6)
-    return Solution(x.masked_fill(apart.unsqueeze(-1), 0.0), residual.masked_fill(apart, 0.0))
+    x = nonnegative_qp(lifted, -heights.unsqueeze(-2), size.unsqueeze(-2)).x.squeeze(-2)
+    gap = 1 - (x * heights).sum(-1, keepdim=True)
+    apart = gap <= APART + ROUNDING * x.sum(-1, keepdim=True).square()
+    x = (x / gap.masked_fill(apart, 1.0)).masked_fill(apart, 0.0)
+    slopes = (matrix @ x.unsqueeze(-1)).squeeze(-1) - heights
+    residual = violations(matrix, x, slopes, size).masked_fill(apart.squeeze(-1), 0.0)
+    return Solution(x * unit * inverse, residual)

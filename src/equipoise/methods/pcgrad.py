@@ -28,11 +28,6 @@ class PCGrad(Random, GramianMethod):
     card = Card(
         id="pcgrad",
         name="PCGrad",
-        title="Gradient Surgery for Multi-Task Learning",
-        authors="Yu, Kumar, Gupta, Levine, Hausman, Finn",
-        venue="NeurIPS",
-        year=2020,
-        arxiv="2001.06782",
         equation=(
             r"g_i' \leftarrow g_i' - \tfrac{\min(\langle g_i', g_j \rangle, 0)}{\|g_j\|^2} g_j, "
             r"\quad d = \sum_i g_i'"
@@ -42,7 +37,6 @@ class PCGrad(Random, GramianMethod):
         degree=0.0,
         unit_free=False,
         guarantee="of two tasks, neither gets worse",
-        defaults="None to set; the sum of the projected gradients, as in the paper.",
         deviations=(
             "LibMTL, nash-mtl and the official code also visit j = i; the official code always keeps "
             "one order; Pytorch-PCGrad always averages; LibMTL and SamsungLabs add a constant to the "

@@ -40,14 +40,6 @@ class PIVRG(GramianMethod):
     card = Card(
         id="pivrg",
         name="PIVRG",
-        title=(
-            "Towards Consistent Multi-Task Learning: Unlocking the Potential of Task-Specific "
-            "Parameters"
-        ),
-        authors="Qin et al.",
-        venue="CVPR",
-        year=2025,
-        arxiv=None,
         equation=r"(G w)_k = \sqrt{p_k / w_k}, \quad p = K \operatorname{softmax}(s / \tau)",
         heads="unweighted",
         weight_sum="free",

@@ -50,11 +50,6 @@ class ReLoBRaLo(Random, LossMethod):
     card = Card(
         id="relobralo",
         name="ReLoBRaLo",
-        title="Multi-Objective Loss Balancing for Physics-Informed Deep Learning",
-        authors="Bischof, Kraus",
-        venue="arXiv",
-        year=2021,
-        arxiv="2110.09813",
         equation=(
             r"w(t) = \alpha (\rho w(t-1) + (1 - \rho) \hat w(t; 0)) + (1 - \alpha) \hat w(t; t-1)"
         ),

@@ -13,6 +13,8 @@ class RGW(RandomWeights, GramianMethod):
 
     .. math:: d = \sum_k w_k g_k, \quad w = f(\tilde\lambda), \quad \tilde\lambda \sim p
 
+    The expected weights are 1 / K, but for ``random_normal``, whose means differ by task for the whole run.
+
     Args:
         distribution: :math:`p`; see :class:`RandomWeights`.
         seed: where the draws start; None takes torch's seed.
@@ -30,17 +32,12 @@ class RGW(RandomWeights, GramianMethod):
     card = Card(
         id="rgw",
         name="RGW",
-        title="Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
-        authors="Lin, Ye, Zhang, Tsang",
-        venue="TMLR",
-        year=2022,
-        arxiv="2111.10603",
         equation=r"w = f(\tilde\lambda), \quad \tilde\lambda \sim p",
         heads="unweighted",
         weight_sum="1",
         degree=0.0,
         unit_free=False,
-        guarantee="the expected gradient is that of equal weighting over K",
+        guarantee="the expected gradient is that of equal weighting over K (not for random_normal)",
         defaults="Normal draws and softmax, the paper's default.",
         deviations=(
             "The paper weights the gradients of the shared representation (route 'features')."

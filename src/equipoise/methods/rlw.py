@@ -13,6 +13,8 @@ class RLW(RandomWeights, LossMethod):
 
     .. math:: w = f(\tilde\lambda), \quad \tilde\lambda \sim p, \quad \mathbb{E}[w_k] = 1 / K
 
+    The expectation does not hold for ``random_normal``, whose means differ by task for the whole run.
+
     Args:
         distribution: :math:`p`; see :class:`RandomWeights`.
         seed: where the draws start; None takes torch's seed.
@@ -28,17 +30,12 @@ class RLW(RandomWeights, LossMethod):
     card = Card(
         id="rlw",
         name="RLW",
-        title="Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
-        authors="Lin, Ye, Zhang, Tsang",
-        venue="TMLR",
-        year=2022,
-        arxiv="2111.10603",
         equation=r"w = f(\tilde\lambda), \quad \tilde\lambda \sim p",
         heads="weighted",
         weight_sum="1",
         degree=0.0,
         unit_free=False,
-        guarantee="the expected gradient is that of equal weighting over K",
+        guarantee="the expected gradient is that of equal weighting over K (not for random_normal)",
         defaults="Normal draws and softmax, the paper's default.",
         deviations=(
             "LibMTL draws from the normal distribution only. Some codes multiply the weights by K. "

@@ -37,11 +37,6 @@ class RotoGrad(GramianMethod):
     card = Card(
         id="rotograd",
         name="RotoGrad",
-        title="RotoGrad: Gradient Homogenization in Multitask Learning",
-        authors="Javaloy, Valera",
-        venue="ICLR",
-        year=2022,
-        arxiv="2103.02631",
         equation=r"w_k = \textstyle\sum_j a_j \|g_j\| / \|g_k\|",
         heads="unweighted",
         weight_sum="free",

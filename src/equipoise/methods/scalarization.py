@@ -31,11 +31,6 @@ class Scalarization(LossMethod):
     card = Card(
         id="scalarization",
         name="Scalarization",
-        title="Do Current Multi-Task Optimization Methods in Deep Learning Even Help?",
-        authors="Xin, Ghorbani, Gilmer, Garg, Firat",
-        venue="NeurIPS",
-        year=2022,
-        arxiv="2209.11379",
         equation=r"w_k = \lambda_k",
         heads="weighted",
         weight_sum="free",

@@ -42,13 +42,6 @@ class SDMGrad(CrossBatchMethod):
     card = Card(
         id="sdmgrad",
         name="SDMGrad",
-        title=(
-            "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms"
-        ),
-        authors="Xiao, Ban, Ji",
-        venue="NeurIPS",
-        year=2023,
-        arxiv="2305.18409",
         equation=r"w = \frac{v + \lambda 1 / K}{1 + \lambda}, \quad v \leftarrow \Pi_\Delta(\dots)",
         heads="unweighted",
         weight_sum="1",

@@ -28,11 +28,6 @@ class SI(LossMethod):
     card = Card(
         id="si",
         name="SI",
-        title="Multi-Task Learning as a Bargaining Game",
-        authors="Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya",
-        venue="ICML",
-        year=2022,
-        arxiv="2202.01017",
         equation=r"w_k = 1 / L_k",
         heads="weighted",
         weight_sum="free",

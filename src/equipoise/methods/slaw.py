@@ -46,11 +46,6 @@ class SLAW(LossMethod):
     card = Card(
         id="slaw",
         name="SLAW",
-        title="SLAW: Scaled Loss Approximate Weighting for Efficient Multi-Task Learning",
-        authors="Crawshaw, Košecká",
-        venue="arXiv",
-        year=2021,
-        arxiv="2109.08218",
         equation=r"w_k = K s_k^{-1} / \textstyle\sum_j s_j^{-1}, \quad s_k = \sigma(L_k)",
         heads="weighted",
         weight_sum="K",

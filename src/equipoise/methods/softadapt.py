@@ -19,7 +19,8 @@ class SoftAdapt(LossMethod):
     .. math:: w_k = \operatorname{softmax}_k(\beta s_k), \quad s_k = L_k(t) - L_k(t-1)
 
     ``normalized`` divides :math:`s` by :math:`\sum_j |s_j|`; ``loss_weighted`` multiplies each term
-    of the softmax by its loss (0 counts as 1e-8). The first step has :math:`s = 0`.
+    of the softmax by its loss (0 counts as 1e-8). The first step has :math:`s = 0`. The
+    change includes the loss of this very step; DWA with ``period=1`` looks at the two steps before it.
 
     Args:
         beta: :math:`\beta`; positive weights the tasks that got worse, negative those that got
@@ -40,24 +41,13 @@ class SoftAdapt(LossMethod):
     card = Card(
         id="softadapt",
         name="SoftAdapt",
-        title=(
-            "SoftAdapt: Techniques for Adaptive Loss Weighting of Neural Networks with Multi-Part "
-            "Loss Functions"
-        ),
-        authors="Heydari, Thompson, Mehmood",
-        venue="arXiv",
-        year=2019,
-        arxiv="1912.12355",
         equation=r"w_k = \operatorname{softmax}_k(\beta (L_k(t) - L_k(t-1)))",
         heads="weighted",
         weight_sum="1",
         degree=None,
         unit_free=False,
         defaults="beta 0.1 and the original variant.",
-        deviations=(
-            "Some codes put the ratio of the two losses into the softmax and multiply by K; that "
-            "is 'dwa' with temperature 1 and period 1."
-        ),
+        deviations="Some codes put the ratio of the two losses into the softmax and multiply by K.",
     )
 
     def __init__(self, beta: float = 0.1, variant: Variant = "original") -> None:

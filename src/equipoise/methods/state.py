@@ -1,4 +1,4 @@
-"""State that a method or a wrapper keeps between steps: declared once, there from the start, saved as tensors."""
+"""State kept between steps: declared once, there from the start, saved as tensors."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class Stateful(nn.Module):
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        out = super()._apply(placed, recurse)
+        out = super()._apply(placed, recurse)  # type: ignore[no-untyped-call]
         for name, dims in self.state.items():
             rows: Tensor | None = getattr(self, name)
             if dims == ROWS and rows is not None:

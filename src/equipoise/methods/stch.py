@@ -49,11 +49,6 @@ class STCH(EarlyEpoch):
     card = Card(
         id="stch",
         name="STCH",
-        title="Smooth Tchebycheff Scalarization for Multi-Objective Optimization",
-        authors="Lin, Zhang, Yang, Liu, Wang, Zhang",
-        venue="ICML",
-        year=2024,
-        arxiv="2402.19078",
         equation=r"w_k = \lambda_k \operatorname{softmax}_k(\lambda_k (L_k - z_k) / \mu)",
         heads="weighted",
         weight_sum="free",

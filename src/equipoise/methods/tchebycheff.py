@@ -26,20 +26,12 @@ class Tchebycheff(LossMethod):
 
     References:
         Bowman, *On the Relationship of the Tchebycheff Norm and the Efficient Frontier of
-        Multiple-Criteria Objectives*, in Multiple Criteria Decision Making, Springer 1976.
+        Multiple-Criteria Objectives*, Multiple Criteria Decision Making 1976 (Springer).
     """
 
     card = Card(
         id="tchebycheff",
         name="Tchebycheff",
-        title=(
-            "On the Relationship of the Tchebycheff Norm and the Efficient Frontier of "
-            "Multiple-Criteria Objectives"
-        ),
-        authors="Bowman",
-        venue="Multiple Criteria Decision Making, Springer",
-        year=1976,
-        arxiv=None,
         equation=r"w_k = \lambda_k [k = \arg\max_j \lambda_j (L_j - z_j)]",
         heads="weighted",
         weight_sum="free",

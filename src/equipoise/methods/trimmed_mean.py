@@ -27,11 +27,6 @@ class TrimmedMean(JacobianMethod):
     card = Card(
         id="trimmed_mean",
         name="Trimmed mean",
-        title="Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates",
-        authors="Yin, Chen, Ramchandran, Bartlett",
-        venue="ICML",
-        year=2018,
-        arxiv="1803.01498",
         equation=r"d_p = \tfrac{1}{K - 2b} \sum_{k = b + 1}^{K - b} g_{(k) p}",
         heads="unweighted",
         weight_sum="free",

@@ -42,11 +42,6 @@ class UnitNorm(GramianMethod):
     card = Card(
         id="unit_norm",
         name="Unit norm",
-        title="An Expert's Guide to Training Physics-informed Neural Networks",
-        authors="Wang, Sankaran, Wang, Perdikaris",
-        venue="arXiv",
-        year=2023,
-        arxiv="2308.08468",
         equation=r"w_k = \tfrac1K \sum_j \|g_j\| / \|g_k\|",
         heads="weighted",
         weight_sum="free",

@@ -28,11 +28,6 @@ class UPGrad(GramianMethod):
     card = Card(
         id="upgrad",
         name="UPGrad",
-        title="Jacobian Descent for Multi-Objective Optimization",
-        authors="Quinton, Rey",
-        venue="arXiv",
-        year=2024,
-        arxiv="2406.16232",
         equation=(r"w = \sum_k v_k, \quad v_k = \operatorname{argmin}_{v \ge u_k e_k} v^\top G v"),
         heads="unweighted",
         weight_sum="free",

@@ -44,13 +44,6 @@ class UW(Learned):
     card = Card(
         id="uw",
         name="UW",
-        title=(
-            "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics"
-        ),
-        authors="Kendall, Gal, Cipolla",
-        venue="CVPR",
-        year=2018,
-        arxiv="1705.07115",
         equation=r"w_k = a_k e^{-s_k}, \quad \min_s \textstyle\sum_k a_k e^{-s_k} L_k + s_k / 2",
         heads="weighted",
         weight_sum="free",

@@ -40,21 +40,13 @@ class UWO(LossMethod):
     card = Card(
         id="uw_o",
         name="UW-O",
-        title="Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning",
-        authors="Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler",
-        venue="GCPR",
-        year=2024,
-        arxiv="2408.07985",
         equation=r"w_k = 1 / \mathrm{sg}[L_k]",
         heads="weighted",
         weight_sum="free",
         degree=-1.0,
         unit_free=True,
         defaults="eps 1e-8 as in the first author's code; the paper has none.",
-        deviations=(
-            "The optimum has the factor 1/2 for squared and cross-entropy losses; the authors' "
-            "code uses 1 throughout, as 'unified' does here."
-        ),
+        deviations="The authors' code has the factor 1 throughout.",
     )
 
     def __init__(self, kind: str | Sequence[str] = "unified", eps: float = 1e-8) -> None:

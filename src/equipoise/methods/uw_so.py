@@ -40,11 +40,6 @@ class UWSO(LossMethod):
     card = Card(
         id="uw_so",
         name="UW-SO",
-        title="Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning",
-        authors="Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler",
-        venue="GCPR",
-        year=2024,
-        arxiv="2408.07985",
         equation=r"w_k = \operatorname{softmax}_k(1 / (\tau \, \mathrm{sg}[L_k]))",
         heads="weighted",
         weight_sum="1",

@@ -17,11 +17,11 @@ class Rotations(nn.Module):
     gradient that reaches the features is :math:`g_k = R_k^\top u_k`. The rotations do not see the losses;
     they minimise
 
-    .. math:: \sum_k \| R_k v - u_k \|^2, \quad v = \frac1K \sum_k \frac{c}{\|g_k\|} g_k,
+    .. math:: \frac1B \sum_{b,k} \| R_k v_b - u_{kb} \|^2, \quad v = \frac1K \sum_k \frac{c}{\|g_k\|} g_k,
         \quad c = \frac1K \sum_k \|g_k\|
 
-    with :math:`v` and :math:`u_k` held constant. They start at the identity. Their optimiser should be slower
-    than the network's, so that the heads can follow.
+    over the B rows of the batch, as in the official code, with :math:`v` and :math:`u_k` held constant. They
+    start at the identity. Their optimiser should be slower than the network's, so that the heads can follow.
 
     Use it on the views of the balancer, whose method ``"rotograd"`` equalises the gradients' norms::
 
@@ -106,7 +106,9 @@ class Rotations(nn.Module):
         v = torch.stack(
             [common / norms[task].clamp_min(tiny) * g for task, g in arrived.items()]
         ).mean(0)
-        gaps = [(v @ frames[task].mT - u).square().sum() for task, u in self._incoming.items()]
+        gaps = [
+            (v @ frames[task].mT - u).square().sum(-1).mean() for task, u in self._incoming.items()
+        ]
         objective = torch.stack(gaps).sum()
         torch.autograd.backward(objective)
         self._incoming = {}

@@ -10,7 +10,7 @@ from torch import Tensor
 from equipoise.solvers.active_set import dot, factor, solve
 from equipoise.solvers.base import Solution
 from equipoise.solvers.one_bargain import EXACT, QUICK, UNBOUNDED, full_steps
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, single, vector
+from equipoise.solvers.scaling import Rows, cosines, vector
 
 RIDGE = 2e-14
 """Added to the unit diagonal: a hundred times the rounding of a cosine, so that what has no solution
@@ -51,35 +51,10 @@ def bargaining(gramian: Tensor, power: float = 1.0, shares: Tensor | None = None
         quick = full_steps(gramian, power, shares)
         if quick is not None:
             return Solution(vector(quick[0]).to(gramian), gramian.new_tensor(quick[1]))
-    if single(gramian):
-        given = None if shares is None else shares.tolist()
-        weights, violated = _one(gramian.tolist(), power, given)
-        return Solution(vector(weights).to(gramian), gramian.new_tensor(violated))
     exact = gramian.double()
     part = exact.new_ones(exact.shape[:-1]) if shares is None else shares.double()
     x, residual = _many(exact, power, part.expand(exact.shape[:-1]))
     return Solution(x.to(gramian.dtype), residual.to(gramian.dtype))
-
-
-def _one(gramian: Rows, power: float, shares: list[float] | None) -> tuple[list[float], float]:
-    rows, inverse = cosine_rows(gramian)
-    alive = [i for i, a in enumerate(inverse) if a > 0]
-    if not alive:
-        return [1.0] * len(rows), 0.0
-    if len(alive) < len(rows):
-        rows = [[rows[i][j] for j in alive] for i in alive]
-    shortest = min([inverse[i] for i in alive])
-    relative = [inverse[i] / shortest for i in alive]
-    given = [1.0] * len(alive) if shares is None else [shares[i] for i in alive]
-    point, residual = _point(rows, relative, given, power)
-    unit = shortest ** (2 / (1 + power))
-    found = [b * r * unit for b, r in zip(point, relative, strict=True)]
-    if len(alive) == len(inverse):
-        return found, residual
-    weights = [sum(found) / len(found)] * len(inverse)
-    for i, w in zip(alive, found, strict=True):
-        weights[i] = w
-    return weights, residual
 
 
 def _point(
@@ -111,6 +86,9 @@ def _point(
         RIDGE * b > 0.5 * t for b, t in zip(point, _wants(pulls, power, point), strict=True)
     ):
         point = [b / max(grown) for b in point]
+        # Of a limit, what counts is that the combination goes to 0.
+        left = max([abs(dot(row, point)) for row in rows]) / sum(point)
+        residual = min(residual, left) if isfinite(left) else residual
     return point, residual
 
 
@@ -232,15 +210,14 @@ def _many(gramian: Tensor, power: float, shares: Tensor) -> tuple[Tensor, Tensor
         lower = torch.linalg.cholesky_ex(hessian)[0]
         change = torch.cholesky_solve(gradient.unsqueeze(-1), lower).squeeze(-1) / point
         point = point * (1 - change).clamp_min(least)
-        if not bool((change.abs() > 1e-7).any()):
+        if not (change.abs() > 1e-7).any().tolist():
             break
     terms = matrix * point.unsqueeze(-2)
     wants = (pulls - power * point.log()).exp()
     residual = ((terms.sum(-1) - wants).abs() / (terms.abs().sum(-1) + wants)).amax(-1)
-    grown = (point / alone).amax(-1, keepdim=True)
-    unbounded = (grown > UNBOUNDED) & (RIDGE * point > 0.5 * wants).any(-1, keepdim=True)
-    point = torch.where(unbounded, point / grown, point)
-    for where in (~(residual <= EXACT)).nonzero().tolist():
+    # Weights that are held by the ridge only may not be at their limit yet.
+    settled = (residual <= EXACT) & (point <= UNBOUNDED * alone).all(-1)
+    for where in (~settled).nonzero().tolist():
         at = tuple(where)
         found, reached = _point(
             matrix[at].tolist(), relative[at].tolist(), shares[at].tolist(), power

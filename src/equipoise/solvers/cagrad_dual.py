@@ -11,8 +11,8 @@ from equipoise.solvers.active_set import SIGN, dot, factor, solve, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.min_norm import shortest
 from equipoise.solvers.nonnegative_qp import RIDGE, ROUNDS, scaled_qp, violations
-from equipoise.solvers.one_problem import FEW, Symmetric, spread
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, vector
+from equipoise.solvers.one_problem import Symmetric, spread
+from equipoise.solvers.scaling import FEW, Rows, cosine_rows, cosines, vector
 
 ORIGIN = 5e-15
 """The hull holds the origin where its shortest point is, squared, this small against its terms."""
@@ -99,7 +99,9 @@ def _pivoted(matrix: Symmetric, c: float) -> tuple[list[float], float] | None:
             x = spread(used, part, count)
             size = [abs(m) + abs(level) for m in mean]
             length = dot(part, [slopes[i] - linear[i] for i in used])
-            residual = max(violation(gramian, linear, x, size, slopes, norms), abs(length / square - 1))
+            residual = max(
+                violation(gramian, linear, x, size, slopes, norms), abs(length / square - 1)
+            )
             if residual > 1e-9:
                 break
             return x, residual
@@ -224,7 +226,7 @@ def _many(gramian: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
             slopes.abs().amax(-1, keepdim=True) + level.abs() + z.abs().amax(-1, keepdim=True)
         )
         wrong = torch.where(used, z < 0, y < -size) & ~still
-        if not bool(wrong.any()):
+        if not wrong.any().tolist():
             break
         used = used ^ wrong
         # Without a row in use there is no level: start again from the worst task.
@@ -240,9 +242,10 @@ def _many(gramian: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     residual = residual.masked_fill(still.squeeze(-1), 0.0)
     x = (z * inverse * radius).masked_fill(still, 0.0)
     # Signs that still change, dependent rows and zero gradients are left to the careful way.
-    for i in (~(residual <= 1e-11)).nonzero().flatten().tolist():
-        answer, reached = _one(Symmetric(gramian[i]), float(c[i]))
-        if not reached >= float(residual[i]):
-            x[i] = x.new_tensor(answer)
-            residual[i] = reached
+    for i, off in enumerate(residual.tolist()):
+        if not off <= 1e-11:
+            answer, reached = _one(Symmetric(gramian[i]), float(c[i]))
+            if not reached >= off:
+                x[i] = x.new_tensor(answer)
+                residual[i] = reached
     return x, residual

@@ -67,7 +67,7 @@ def equal_projections(gramian: Tensor) -> Solution:
         norms = inverse[at].reciprocal().masked_fill(inverse[at] == 0, 0.0)
         some = kept[at]
         root = norms.unsqueeze(-1) * vectors[at][:, some] * values[at][some].sqrt()
-        back = torch.linalg.pinv(root, rtol=1e-30)
+        back = torch.linalg.pinv(root.nan_to_num(0.0, 0.0, 0.0), rtol=1e-30)
         weights[at] = (back.mT @ (back @ norms)).masked_fill(norms == 0, 0.0)
     return Solution(weights.to(gramian.dtype), solution.residual.to(gramian.dtype))
 

@@ -11,10 +11,7 @@ from equipoise.solvers.active_set import active_set, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.nonnegative_qp import pivot
 from equipoise.solvers.one_problem import Symmetric, one_qp
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, vector
-
-FEW = 7
-"""Up to this many tasks the small way is the quicker one."""
+from equipoise.solvers.scaling import FEW, Rows, cosine_rows, cosines, vector
 
 
 def min_norm(gramian: Tensor) -> Solution:

@@ -10,16 +10,13 @@ from torch import Tensor
 from equipoise.solvers.active_set import SIGN, active_set, pivoted, violation
 from equipoise.solvers.base import Solution
 from equipoise.solvers.one_problem import Symmetric, one_qp
-from equipoise.solvers.scaling import Rows, cosine_rows, cosines, vector
+from equipoise.solvers.scaling import FEW, Rows, cosine_rows, cosines, vector
 
 ROUNDS = 30
 TOGETHER = 8
 
 MUCH = 10_000
 """Entries of all systems above which the problems that are solved already are put aside."""
-
-FEW = 9
-"""Up to this many tasks, as many projections are quicker in plain floats than in calls of torch."""
 
 RIDGE = 2e-15
 
@@ -147,7 +144,7 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
         x of shape ``[B, K]`` and the residual ``[B]``.
     """
     used = linear < -SIGN
-    if not bool(used.any()):
+    if not used.any().tolist():
         return torch.zeros_like(linear), linear.new_zeros(len(linear))
     x = torch.zeros_like(linear)
     # Far below the rounding of a cosine, and enough to keep dependent rows solvable.
@@ -168,8 +165,8 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
         else:
             x[still] = part
         wrong = torch.where(used, part, _times(few, part) + q) < -noise
-        number = wrong.sum(-1)
-        open_ones = number.count_nonzero().item()
+        changing = wrong.any(-1)
+        open_ones = sum(changing.tolist())
         if not open_ones:
             break
         # All wrong signs change sides at once, which nearly always ends in a few rounds; later on the
@@ -179,20 +176,20 @@ def pivot(matrix: Tensor, linear: Tensor, size: Tensor) -> tuple[Tensor, Tensor]
             wrong = wrong & (later == 1)
         used = used ^ wrong
         if system.numel() > MUCH and 4 * open_ones < 3 * len(used):
-            rest = number.nonzero().squeeze(-1)
+            rest = changing.nonzero().squeeze(-1)
             still = rest if still is None else still[rest]
             used, q, part = used[rest], q[rest], part[rest]
             few = few if few.ndim == 2 else few[rest]
         noise = SIGN * (1 + part.abs().amax(-1, keepdim=True))
     residual = violations(matrix, x, _times(matrix, x) + linear, size)
     x = x.clamp_min(0.0)
-    if not residual.max().item() <= 10 * SIGN:
-        for i in (~(residual <= 10 * SIGN)).nonzero().flatten().tolist():
+    for i, off in enumerate(residual.tolist()):
+        if not off <= 10 * SIGN:
             rows = (matrix if matrix.ndim == 2 else matrix[i]).tolist()
             right = linear[i].tolist()
             answer = active_set(rows, right)
             reached = violation(rows, right, answer, size[i].tolist())
-            if not reached >= float(residual[i]):
+            if not reached >= off:
                 x[i] = x.new_tensor(answer)
                 residual[i] = reached
     return x, residual

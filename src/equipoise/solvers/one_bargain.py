@@ -9,18 +9,12 @@ import torch
 from torch import Tensor
 
 from equipoise.solvers.active_set import dot, factor, solve
-from equipoise.solvers.scaling import Rows, vector
+from equipoise.solvers.scaling import FEW, Rows, vector
 
 UNBOUNDED = 1e3
 """Weights this many times what each task would have alone, held by the ridge only, have no limit."""
 
-FEW = 14
-"""Up to this many tasks plain floats are quicker than calls of torch."""
-
 SWEEPS = 3
-SWEPT = 20
-"""Tasks up to which a sweep is quicker than the step it saves."""
-
 QUICK = 15
 EXACT = 1e-12
 
@@ -57,8 +51,8 @@ def full_steps(
             for s, g in zip(sizes, gains, strict=True)
         ]
         point = [a * (r / common) ** (1 / (1 + power)) for a, r in zip(alone, answers, strict=True)]
-        if power <= 1 and hessian.rows:
-            for _ in range(SWEEPS if hessian.few else 1):
+        if power <= 1 and hessian.few:
+            for _ in range(SWEEPS):
                 sweep(hessian.rows, squares, pulls, power, point)
         return _iterate(hessian, squares, pulls, power, alone, point)
     except (OverflowError, ZeroDivisionError):
@@ -70,8 +64,8 @@ class _Hessian:
 
     def __init__(self, gramian: Tensor) -> None:
         self.gramian = gramian
-        self.rows: Rows = gramian.tolist() if len(gramian) <= SWEPT else []
         self.few = len(gramian) <= FEW
+        self.rows: Rows = gramian.tolist() if self.few else []
         self.lower: Rows = []
         self.whole = self.factored = gramian if self.few else gramian.clone()
 
@@ -87,7 +81,7 @@ class _Hessian:
         if not self.few:
             self.whole.diagonal().copy_(vector(diagonal))
             self.factored, broken = torch.linalg.cholesky_ex(self.whole)
-            return not broken.item()
+            return not broken.tolist()
         before = []
         for i, (row, value) in enumerate(zip(self.rows, diagonal, strict=True)):
             before.append(row[i])

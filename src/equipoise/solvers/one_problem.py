@@ -12,14 +12,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from equipoise.solvers.active_set import RANK, SIGN, active_set, factor, solve, violation
-from equipoise.solvers.scaling import cosine_rows, vector
-
-FEW = 12
-"""Up to this many rows in use are quicker in plain floats."""
-
-SHORT = 150
-"""Up to this many terms a product is."""
+from equipoise.solvers.active_set import RANK, SIGN, factor, solve, violation
+from equipoise.solvers.scaling import FEW, vector
 
 
 class Symmetric:
@@ -54,9 +48,9 @@ class Symmetric:
             index = torch.frombuffer(array("q", used), dtype=torch.int64)
             part = part.index_select(0, index).index_select(1, index)
         factored, broken = torch.linalg.cholesky_ex(part)
-        if broken.item():
+        if broken.tolist():
             return None
-        if rank > RANK and bool((factored.diagonal().square() <= rank * part.diagonal()).any()):
+        if rank > RANK and (factored.diagonal().square() <= rank * part.diagonal()).any().tolist():
             return None
         sides = vector([value for side in right for value in side]).view(len(right), -1).mT
         solved: list[list[float]] = torch.cholesky_solve(sides, factored).mT.tolist()
@@ -64,7 +58,7 @@ class Symmetric:
 
     def times(self, used: list[int], part: list[float], plus: list[float]) -> list[float]:
         """The matrix times a vector that is zero but on ``used``, plus another vector."""
-        if len(used) * len(plus) <= SHORT:
+        if len(used) <= FEW:
             for i, value in zip(used, part, strict=True):
                 plus = [y + value * m for y, m in zip(plus, self.rows[i], strict=True)]
             return plus
@@ -86,8 +80,7 @@ def one_qp(
     r"""Minimises :math:`\frac12 x^\top M x + q^\top x` over :math:`x \ge 0`.
 
     Block pivoting on the matrix as it is: a Cholesky factor minds no scale, and what is rounding is
-    judged relative to the norms. Where that fails, an active set on the matrix with unit diagonal, which
-    is slow for many tasks.
+    judged relative to the norms.
 
     Args:
         matrix: M, K x K.
@@ -96,7 +89,7 @@ def one_qp(
         norms: roots of the diagonal of M, or of the part of it that is to count as unit.
 
     Returns:
-        x and its residual; None where block pivoting failed for more than ``FEW`` tasks.
+        x and its residual; None where block pivoting does not settle it.
     """
     count = len(linear)
     if min(linear) >= 0:
@@ -129,17 +122,4 @@ def one_qp(
         chances = 3 if len(wrong) < best else chances - 1
         best = min(best, len(wrong))
         used = sorted(set(used).symmetric_difference(wrong))
-    return None if count > FEW else _with_care(matrix, linear, size, unit)
-
-
-def _with_care(
-    matrix: Symmetric, linear: list[float], size: list[float], unit: float
-) -> tuple[list[float], float]:
-    rows, inverse = cosine_rows(matrix.rows)
-    if any(a == 0 and q < 0 for q, a in zip(linear, inverse, strict=True)):
-        return [0.0] * len(linear), float("inf")
-    scaled = [q * a / unit for q, a in zip(linear, inverse, strict=True)]
-    terms = [s * a / unit for s, a in zip(size, inverse, strict=True)]
-    x = active_set(rows, scaled)
-    residual = violation(rows, scaled, x, terms)
-    return [value * unit * a for value, a in zip(x, inverse, strict=True)], residual
+    return None

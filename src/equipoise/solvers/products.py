@@ -72,10 +72,9 @@ def _cancels(weights: Tensor, gramian: Tensor) -> bool:
     """Whether some weighted gradients are much longer than their sum."""
     if gramian.ndim > 2:
         w = weights.to(gramian)
-        size = (w.abs() * gramian.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt()).sum(-1)
-        square = (w * (gramian @ w.unsqueeze(-1)).squeeze(-1)).sum(-1)
-        cancels: bool = (~(size.square() <= CANCEL**2 * square)).any().tolist()
-        return cancels
+        terms = (w.abs() * gramian.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt()).sum(-1)
+        squares = (w * (gramian @ w.unsqueeze(-1)).squeeze(-1)).sum(-1)
+        return not (terms.square() <= CANCEL**2 * squares).all().tolist()
     size = square = 0.0
     given = weights.tolist()
     for i, (w, row) in enumerate(zip(given, gramian.tolist(), strict=True)):

@@ -9,8 +9,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-SMALL = 10
-"""Up to this many tasks a single problem is quicker in plain floats than in calls of torch."""
+FEW = 10
+"""Up to this many tasks, or rows in use, one problem is quicker in plain floats than in calls of torch."""
 
 Rows = list[list[float]]
 
@@ -43,8 +43,3 @@ def cosine_rows(gramian: Rows) -> tuple[Rows, list[float]]:
 def vector(values: Sequence[float]) -> Tensor:
     """``Tensor[K]`` in float64 of plain floats, in a third of the time of ``torch.tensor``."""
     return torch.frombuffer(array("d", values), dtype=torch.float64)
-
-
-def single(gramian: Tensor) -> bool:
-    """Whether plain floats are the quicker way."""
-    return gramian.ndim == 2 and gramian.shape[-1] <= SMALL

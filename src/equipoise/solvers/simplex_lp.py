@@ -54,8 +54,8 @@ def simplex_lp(objective: Tensor, matrix: Tensor, bounds: Tensor) -> Solution:
 
 
 def _one(c: Tensor, rows: Tensor) -> tuple[Tensor, float]:
-    start = int(c.argmax())
-    basis = _pivot(c.tolist(), rows.tolist(), start)
+    costs = c.tolist()
+    basis = _pivot(costs, rows.tolist(), costs.index(max(costs)))
     if basis is None:
         return torch.zeros_like(c), inf
     used, tight = basis
@@ -65,11 +65,11 @@ def _one(c: Tensor, rows: Tensor) -> tuple[Tensor, float]:
     right[-1] = 1.0
     some, singular = torch.linalg.solve_ex(system, right)
     prices, also = torch.linalg.solve_ex(system.mT, c[used])
-    if int(singular) or int(also):
+    if singular.tolist() or also.tolist():
         return torch.zeros_like(c), inf
     x = torch.zeros_like(c)
     x[used] = some
-    negative = -min(float(x.min()), 0.0)
+    negative = (-x).clamp_min(0.0)
     x = x.clamp_min(0.0)
     x = x / x.sum()
     slack, terms = rows @ x, rows.abs() @ x
@@ -80,8 +80,8 @@ def _one(c: Tensor, rows: Tensor) -> tuple[Tensor, float]:
     weight = c.abs() + y.abs() @ held.abs() + level.abs()
     over = (cost / weight.masked_fill(weight == 0, 1.0)).clamp_min(0.0)
     pay = (y / y.abs().max().clamp_min(1.0)).clamp_min(0.0) if len(tight) else y
-    worst = torch.cat([x.new_tensor([negative]), short, over, pay]).max().item()
-    return (x, worst) if isfinite(worst) else (torch.zeros_like(c), inf)
+    violated = torch.cat([negative, short, over, pay]).tolist()
+    return (x, max(violated)) if all(map(isfinite, violated)) else (torch.zeros_like(c), inf)
 
 
 def _pivot(c: list[float], rows: Rows, start: int) -> tuple[list[int], list[int]] | None:

@@ -26,7 +26,7 @@ def spectrum(gramian: Tensor) -> tuple[Tensor, Tensor]:
     """
     exact = gramian.double()
     squares = exact.diagonal(dim1=-2, dim2=-1)
-    if not bool((squares.amax(-1) > GRADED * squares.amin(-1)).any()):
+    if not (squares.amax(-1) > GRADED * squares.amin(-1)).any().tolist():
         values, vectors = torch.linalg.eigh(exact)
         return values.to(gramian.dtype), vectors.to(gramian.dtype)
     matrix = cosines(exact)[0]

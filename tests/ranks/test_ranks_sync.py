@@ -31,7 +31,7 @@ def test_common_gramians_give_common_weights(pair: Pool, method: str) -> None:
 
 @pytest.mark.parametrize("method", ["ew", "rlw", "uw_so", "dwa", *GRAMIAN])
 def test_alone_every_rank_has_its_own_weights(pair: Pool, method: str) -> None:
-    case = Case(method, "losses", options={"sync": "local"}, steps=3)
+    case = Case(method, "losses", options={"sync": "local"})
     if method in GRAMIAN:
         case = case.but(route="parameters")
     got = pair.run(case)

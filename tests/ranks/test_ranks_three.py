@@ -23,14 +23,17 @@ def test_three_parts_of_unlike_size(trio: Pool, case: Case) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    sample(weight="mapping", steps=3, ddp=UNUSED, unlabelled=((1, "left", 4, 8), (2, "right", 3, 12))),
+    sample(
+        weight="mapping", steps=3, ddp=UNUSED, unlabelled=((1, "left", 4, 8), (2, "right", 3, 12))
+    ),
 )
 def test_a_task_absent_on_some_of_three_ranks(trio: Pool, case: Case) -> None:
     assert_equal_to_one_process(trio, case)
 
 
 @pytest.mark.parametrize(
-    "case", sample(options={"nonfinite": "skip_task"}, steps=3, ddp=UNUSED, broken=((1, "right", 5),))
+    "case",
+    sample(options={"nonfinite": "skip_task"}, steps=3, ddp=UNUSED, broken=((1, "right", 5),)),
 )
 def test_a_loss_broken_on_one_of_three_ranks(trio: Pool, case: Case) -> None:
     assert_equal_to_one_process(trio, case)

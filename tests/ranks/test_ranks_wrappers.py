@@ -18,7 +18,9 @@ def around(**options: Any) -> list[Any]:
     if "transform" in options:
         # FAMO takes the logarithms' distance to what they cannot fall below.
         return [
-            *sample([m for m in SAMPLE if m != "famo"], options=options, calls=("scalar",), steps=4),
+            *sample(
+                [m for m in SAMPLE if m != "famo"], options=options, calls=("scalar",), steps=4
+            ),
             *sample(["famo"], options={**options, "min_losses": -6.0}, calls=("scalar",), steps=4),
         ]
     few = set(options) & {"weight_ema", "weight_floor", "update_every", "heads"}

@@ -9,8 +9,10 @@ import pytest
 from rank_pool import Pool
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         if here in item.path.parents:
             # With --dist loadgroup all share one set of workers.

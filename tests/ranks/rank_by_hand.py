@@ -47,7 +47,11 @@ def run_by_hand(case: Case, ranks: int, common_gramian: bool) -> list[Outcome]:
         if common_gramian:
             gramians = [sum(gramians) / ranks] * ranks
             values = [sum(values) / ranks] * ranks
-        weights = [_weights(*each) for each in zip(methods, gramians, values, strict=True)]
+        if common_gramian:
+            # What is drawn comes from the first rank's seed.
+            weights = [_weights(methods[0], gramians[0], values[0])] * ranks
+        else:
+            weights = [_weights(*each) for each in zip(methods, gramians, values, strict=True)]
         flat = sum(w @ j for w, j in zip(weights, rows, strict=True)) / ranks
         gradients = {f"trunk.{n}": p for n, p in network.trunk.named_parameters()}
         pieces = flat.split([p.numel() for p in trunk])
@@ -62,6 +66,9 @@ def run_by_hand(case: Case, ranks: int, common_gramian: bool) -> list[Outcome]:
         for name, parameter in network.named_parameters():
             parameter.grad = gradients[name].clone()
         optimizer.step()
+        if step % 2:
+            for method in methods:
+                method.end_epoch()
         for outcome, w in zip(outcomes, weights, strict=True):
             outcome.gradients.append(gradients)
             outcome.weights.append(dict(zip(TASKS, w.tolist(), strict=True)))

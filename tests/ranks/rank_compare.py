@@ -114,7 +114,7 @@ def assert_no_warnings(got: list[Outcome], want: Outcome) -> None:
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.dtype.is_floating_point:
+        if a.dtype.is_floating_point and a.dtype == b.dtype:
             return torch.allclose(a, b, rtol=1e-12, atol=1e-14, equal_nan=True)
         return torch.equal(a, b)
     if isinstance(a, float) and isinstance(b, float):

@@ -23,24 +23,24 @@ HOLES = (
 ABSENT = ((1, "right", 6, 12), (2, "rebuild", 0, 6), (3, "left", 0, 12))
 
 
-@pytest.mark.parametrize("case", sample(sizes=(8, 4), weight="number"))
+@pytest.mark.parametrize("case", sample(sizes=(8, 4), weight="number", steps=3))
 def test_parts_of_unlike_size_count_by_their_examples(pair: Pool, case: Case) -> None:
     assert_equal_to_one_process(pair, case)
     assert_agreed_in_silence(pair, case)
 
 
-@pytest.mark.parametrize("case", sample(sizes=(7, 5), weight="mapping"))
+@pytest.mark.parametrize("case", sample(sizes=(7, 5), weight="mapping", steps=3))
 def test_examples_may_be_told_task_by_task(pair: Pool, case: Case) -> None:
     assert_equal_to_one_process(pair, case)
 
 
-@pytest.mark.parametrize("case", sample(weight="mapping", unlabelled=HOLES, ddp=UNUSED))
+@pytest.mark.parametrize("case", sample(weight="mapping", steps=4, unlabelled=HOLES, ddp=UNUSED))
 def test_tasks_count_by_their_labels(pair: Pool, case: Case) -> None:
     assert_equal_to_one_process(pair, case)
     assert_agreed_in_silence(pair, case)
 
 
-@pytest.mark.parametrize("case", sample(unlabelled=ABSENT, ddp=UNUSED))
+@pytest.mark.parametrize("case", sample(steps=4, unlabelled=ABSENT, ddp=UNUSED))
 def test_a_task_absent_on_one_rank_is_the_others_alone(pair: Pool, case: Case) -> None:
     """Without numbers of examples, the ranks that have the task count alike."""
     assert_equal_to_one_process(pair, case)
@@ -52,6 +52,7 @@ def broken(nonfinite: str, ddp: dict[str, bool], **more: object) -> list[object]
         options={"nonfinite": nonfinite},
         broken=((1, "right", 9), (3, "rebuild", 0)),
         ddp=ddp,
+        steps=4,
         **more,
     )
 
@@ -74,6 +75,6 @@ def test_a_step_is_skipped_on_all_ranks(pair: Pool, case: Case) -> None:
     assert_agreed_in_silence(pair, case)
 
 
-@pytest.mark.parametrize("case", sample(broken=((1, "right", 9),), go_on=True))
+@pytest.mark.parametrize("case", sample(broken=((1, "right", 9),), steps=3, go_on=True))
 def test_a_broken_loss_is_told_on_all_ranks_and_training_can_go_on(pair: Pool, case: Case) -> None:
     assert_told_everywhere(pair, case, 1, "ValueError", "'right'", "not finite")

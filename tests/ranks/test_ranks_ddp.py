@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rank_cases import SAMPLE, Case, sample
+from rank_cases import Case, sample
 from rank_compare import assert_agreed_in_silence, assert_equal_to_one_process, reference
 from rank_pool import Pool
 
@@ -17,18 +17,18 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("case", sample())
+@pytest.mark.parametrize("case", sample(steps=3))
 def test_options_change_nothing(pair: Pool, case: Case, setting: str) -> None:
     assert_equal_to_one_process(pair, case.but(ddp=SETTINGS[setting]))
 
 
 @pytest.mark.parametrize("setting", ["plain", *SETTINGS])
-@pytest.mark.parametrize("case", sample(layout="outputs"))
+@pytest.mark.parametrize("case", sample(layout="outputs", steps=3))
 def test_losses_may_be_computed_outside_the_module(pair: Pool, case: Case, setting: str) -> None:
     assert_equal_to_one_process(pair, case.but(ddp=SETTINGS.get(setting, {})))
 
 
-@pytest.mark.parametrize("case", sample(layout="balanced", calls=("scalar",)))
+@pytest.mark.parametrize("case", sample(layout="balanced", calls=("scalar",), steps=3))
 def test_the_balancer_may_be_part_of_the_module(pair: Pool, case: Case) -> None:
     """As in trainers whose training step is inside."""
     assert_equal_to_one_process(pair, case)
@@ -56,7 +56,7 @@ def test_the_balanced_loss_may_be_scaled(pair: Pool, case: Case) -> None:
     assert_equal_to_one_process(pair, case)
 
 
-@pytest.mark.parametrize("case", sample(SAMPLE, calls=("scalar",)))
+@pytest.mark.parametrize("case", sample(calls=("scalar",), steps=3))
 def test_metrics_are_those_of_the_whole_batch(pair: Pool, case: Case) -> None:
     want = reference(case).metrics
     for outcome in pair.run(case):

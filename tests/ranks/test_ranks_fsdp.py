@@ -12,7 +12,9 @@ GRAMIAN = ("mgda", "pcgrad", "cagrad", "nash_mtl", "aligned_mtl", "rgw")
 
 def sharded(route: str, methods: tuple[str, ...], call: str, **more: object) -> list[object]:
     return [
-        p for p in sample(methods, (call,), wrapper="fsdp", **more) if p.values[0].route == route
+        p
+        for p in sample(methods, (call,), wrapper="fsdp", steps=3, **more)
+        if p.values[0].route == route
     ]
 
 

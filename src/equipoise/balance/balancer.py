@@ -154,6 +154,8 @@ class Balancer(nn.Module):
         self._patience = PATIENCE if self.method.awaits else -1
         # Whether the first rank's state has yet to be taken.
         self._fresh = True
+        # How many examples this process had in the last step.
+        self._weight: Weight = None
         if tasks is not None:
             self._name(tuple(map(str, range(tasks))) if isinstance(tasks, int) else tuple(tasks))
 
@@ -257,16 +259,23 @@ class Balancer(nn.Module):
         self._patience = -1
         with untouched(), torch.no_grad():
             number, together = self.pipeline.number, ranks(self._options.sync)
-            step = self.reader.beside(closure(), number, together)
+            step = self.reader.beside(closure(), number, together, self._weight)
         if step is not None:
             self.pipeline.after_step(step)
 
-    def bilevel(self, inner: Callable[[], Losses], outer: Callable[[], Losses]) -> Tensor:
+    def bilevel(
+        self,
+        inner: Callable[[], Losses],
+        outer: Callable[[], Losses],
+        *,
+        weight: Weight = None,
+    ) -> Tensor:
         """The balanced loss of a method that learns its weights on outer losses (MOML, FORUM).
 
         Args:
             inner: computes the losses of the training batch.
             outer: computes the losses of a validation batch.
+            weight: as in :meth:`forward`, of both batches.
 
         Returns:
             A scalar to call ``backward()`` on, as :meth:`forward` gives it.
@@ -283,7 +292,7 @@ class Balancer(nn.Module):
             return self._plain(inner())
         self._patience = -1
         together = ranks(self._options.sync)
-        first, second = (self._all_of(closure, together) for closure in (inner, outer))
+        first, second = (self._all_of(closure, together, weight) for closure in (inner, outer))
         try:
             if isinstance(method, FORUM):
                 total, step, weights, parameters = descend(method, first, second, together)
@@ -293,7 +302,7 @@ class Balancer(nn.Module):
                 learn_weights(method, first, second, together)
         except Skip:
             return torch.zeros((), requires_grad=True)
-        return self.forward(inner())
+        return self.forward(inner(), weight=weight)
 
     def sharpness_aware(
         self,
@@ -302,6 +311,7 @@ class Balancer(nn.Module):
         rho: float = 0.05,
         local: float = 0.1,
         eps: float = 1e-3,
+        weight: Weight = None,
     ) -> Tensor:
         """The balanced loss with task gradients of perturbed parameters behind it (SAMO).
 
@@ -313,6 +323,7 @@ class Balancer(nn.Module):
             rho: length of the perturbation uphill.
             local: share of the task's own gradient in it, estimated from two forward passes a task.
             eps: step of that estimate.
+            weight: as in :meth:`forward`.
 
         Raises:
             TypeError: the method needs several batches.
@@ -334,7 +345,7 @@ class Balancer(nn.Module):
                 "not have"
             )
         together = ranks(self._options.sync)
-        steps = self._enter([closure()], together, None)
+        steps = self._enter([closure()], together, weight)
         if steps is None:
             return torch.zeros((), requires_grad=True)
         (step,) = steps
@@ -345,7 +356,7 @@ class Balancer(nn.Module):
         def again() -> Sequence[Tensor | None]:
             with torch.autocast(kind, enabled=autocast[0], dtype=autocast[1]):
                 losses = closure()
-            then = self.reader.beside(losses, step.number, together, step.names)
+            then = self.reader.beside(losses, step.number, together, weight, step.names)
             if then is None or then.names != step.names:
                 raise ValueError(
                     "the closure must give the losses of the same tasks every time, finite too where it is a "
@@ -447,7 +458,7 @@ class Balancer(nn.Module):
         """The admitted steps of all batches; None where the step is to be skipped."""
         if self.tasks is None:
             self._name(agreed(self.reader.names(batches[0]), together))
-        number = self.pipeline.number
+        number, self._weight = self.pipeline.number, weight
         steps = self.reader.enter(batches, number, together, weight, fresh=self._fresh)
         if steps is None:
             return None
@@ -467,13 +478,15 @@ class Balancer(nn.Module):
             self.load_state_dict(state)
         self._fresh = False
 
-    def _all_of(self, closure: Callable[[], Losses], together: Ranks | None) -> Callable[[], Step]:
+    def _all_of(
+        self, closure: Callable[[], Losses], together: Ranks | None, weight: Weight
+    ) -> Callable[[], Step]:
         def read() -> Step:
             if self.tasks is None:
                 self._name(agreed(self.reader.names(losses := closure()), together))
             else:
                 losses = closure()
-            step = self.reader.beside(losses, self.pipeline.number, together)
+            step = self.reader.beside(losses, self.pipeline.number, together, weight)
             if step is None:
                 raise Skip
             if step.positions is not None or step.uneven:

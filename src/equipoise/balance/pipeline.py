@@ -24,9 +24,10 @@ from equipoise.gradients.parameters import AtParameters, Passes
 from equipoise.gradients.passes import LossScale
 from equipoise.gradients.perturbed import Again, Perturbed, Uphill
 from equipoise.gradients.ranks import Ranks
-from equipoise.gradients.shared import SharedParameters
+from equipoise.gradients.shared import Found, SharedParameters
+from equipoise.gradients.sharded import AtShards, shards
 from equipoise.gradients.step import Step
-from equipoise.methods.base import CrossBatchMethod, Heads, LossMethod, Method
+from equipoise.methods.base import CrossBatchMethod, Heads, JacobianMethod, LossMethod, Method
 from equipoise.methods.state import Stateful
 from equipoise.solvers import SolverError
 
@@ -124,15 +125,26 @@ class Pipeline(Stateful):
             total = self._through_features(step, source, ranks)
             return total if factor is None else total * factor
         passes = self._passes(ranks, keep_graph, factor)
-        last = AtParameters(step, self._shared, share, passes)
+        last = self._source(step, share, passes)
         if not isinstance(self.rule.method, CrossBatchMethod):
             return self._through_parameters(step, last, last, ranks)
         first, second = (
-            AtParameters(other, self._shared, None, passes, last.found_without_heads)
-            for other in steps[:-1]
+            self._source(other, None, passes, last.found_without_heads) for other in steps[:-1]
         )
         crossed = Crossed(first, second, last)
         return self._through_parameters(step, last, crossed, ranks)
+
+    def _source(
+        self, step: Step, share: Share | None, passes: Passes, found: Found | None = None
+    ) -> AtParameters:
+        of = shards() if passes.ranks is not None else {}
+        if not of:
+            return AtParameters(step, self._shared, share, passes, found)
+        method = self.rule.method
+        entrywise = isinstance(method, JacobianMethod)
+        return AtShards(
+            step, self._shared, passes, of, method.card.id, entrywise=entrywise, found=found
+        )
 
     def uphill(self, step: Step, again: Again, ranks: Ranks | None, uphill: Uphill) -> Tensor:
         """The balanced loss with the gradients of perturbed parameters behind it (SAMO)."""

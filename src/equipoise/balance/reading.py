@@ -143,7 +143,7 @@ class Reader(Stateful):
             if ranks is None:
                 step = self._read(losses, number)
             else:
-                step = self._read_over_ranks(losses, number, ranks, weight, fresh)
+                step = self._read_over_ranks(losses, number, ranks, weight, fresh=fresh)
             steps.append(None if step is None else self._transformed(step))
         admitted = [step for step in steps if step is not None]
         if len(admitted) < len(steps):
@@ -157,6 +157,7 @@ class Reader(Stateful):
         losses: Losses,
         number: int,
         ranks: Ranks | None,
+        weight: Weight = None,
         only: Sequence[str] | None = None,
     ) -> Step | None:
         """Losses that are looked at beside a step: of the same batch again, or of a validation batch.
@@ -165,6 +166,7 @@ class Reader(Stateful):
             losses: what the user gave.
             number: of the step.
             ranks: the processes that train together, if there are several.
+            weight: how many examples this rank has.
             only: the tasks of interest.
 
         Raises:
@@ -175,7 +177,8 @@ class Reader(Stateful):
             given = named(losses, self.tasks)
             losses = {name: given[name] for name in only if name in given}
         if ranks is not None:
-            step = self._read_over_ranks(losses, number, ranks, None, fresh=False)
+            graph = torch.is_grad_enabled()
+            step = self._read_over_ranks(losses, number, ranks, weight, fresh=False, graph=graph)
         else:
             step = self._looked_at(self._given(losses), number)
         return None if step is None else self._transformed(step)
@@ -216,12 +219,20 @@ class Reader(Stateful):
         return step
 
     def _read_over_ranks(
-        self, losses: Losses, number: int, ranks: Ranks, weight: Weight, fresh: bool
+        self,
+        losses: Losses,
+        number: int,
+        ranks: Ranks,
+        weight: Weight,
+        *,
+        fresh: bool,
+        graph: bool = True,
     ) -> Step | None:
-        whole = over_ranks(losses, self._tasks(), ranks, weight, fresh)
+        tasks = self._tasks()
+        whole = over_ranks(losses, tasks, ranks, weight, fresh=fresh, graph=graph)
         if whole.bad and self._skips(whole.bad, whole.names):
             return None
-        step = whole.step(self._tasks(), number)
+        step = whole.step(tasks, number)
         self._refuse_small(step.names, step.values.tolist())
         return step
 

@@ -79,7 +79,13 @@ class Whole(NamedTuple):
 
 
 def over_ranks(
-    losses: Losses, tasks: tuple[str, ...], ranks: Ranks, weight: Weight, fresh: bool
+    losses: Losses,
+    tasks: tuple[str, ...],
+    ranks: Ranks,
+    weight: Weight,
+    *,
+    fresh: bool,
+    graph: bool,
 ) -> Whole:
     """Reads the losses of a call on every rank, by one reduction.
 
@@ -89,13 +95,16 @@ def over_ranks(
         ranks: the processes that train together.
         weight: how many examples this rank has, of all tasks or task by task.
         fresh: whether this rank has yet to take the first rank's state.
+        graph: whether they have to have a graph.
 
     Raises:
         TypeError: a loss is no tensor.
         ValueError: a loss cannot be used, on this rank or another, or some rank has none.
     """
     try:
-        present = require_graph(named(losses, tasks))
+        present = named(losses, tasks)
+        if graph:
+            present = require_graph(present)
         counts = [_count(name, weight) if name in present else 0.0 for name in tasks]
     except (TypeError, ValueError):
         # The others wait for what this rank has to say.

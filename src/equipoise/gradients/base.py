@@ -176,7 +176,7 @@ class Crossed(TaskGradients):
     """
 
     def __init__(self, first: TaskGradients, second: TaskGradients, third: TaskGradients) -> None:
-        super().__init__()
+        super().__init__(third.over_ranks)
         self._pair = first, second
         self._third = third
 
@@ -187,7 +187,8 @@ class Crossed(TaskGradients):
     def _products(self) -> Tensor:
         """Inner products ``Tensor[K, K]`` of the first batch's gradients with the second's."""
         (one,), (other,) = (batch.rows() for batch in self._pair)
-        return one.double() @ other.double().mT
+        found = one.double() @ other.double().mT
+        return found if self.over_ranks is None else self.over_ranks(found)
 
     def combine(self, weights: Tensor, scale: Tensor | None = None) -> list[Tensor]:
         """The weighted sum of the third batch's gradients."""

@@ -59,7 +59,7 @@ class _Deliver(torch.autograd.Function):
         refuse_double_backward()
         delivery = ctx.delivery
         for sink in delivery.sinks:
-            sink.apply(*[None] * len(sink.next_functions[1:]))
+            sink.apply(*[None] * len(sink._input_metadata))
         if host.at_hand(scale) and host.number(scale) == 1.0:
             gradients = delivery.gradients
             if delivery.once:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,9 @@ class Reached:
     half: bool
 
 
-def reached(roots: Sequence[Tensor], stop: Any = None) -> Reached:
+def reached(
+    roots: Sequence[Tensor], stop: Any = None, instead: Mapping[Tensor, Tensor] | None = None
+) -> Reached:
     """The leaves that the roots reach.
 
     Every node is entered at most twice, whatever the number of roots: what lies below a node that a
@@ -40,6 +42,7 @@ def reached(roots: Sequence[Tensor], stop: Any = None) -> Reached:
     Args:
         roots: losses (or any tensors with a graph).
         stop: a graph node that is not entered.
+        instead: leaves that stand for others, and those others.
     """
     first: dict[Any, int] = {}
     used: dict[Any, tuple[int, int]] = {}
@@ -83,13 +86,18 @@ def reached(roots: Sequence[Tensor], stop: Any = None) -> Reached:
     for node in sorted(used, key=lambda n: used[n]):
         variable: Tensor | None = getattr(node, "variable", None)
         if variable is not None and node in first:
-            (common if node in shared else own[first[node]]).append(variable)
+            leaf = variable if instead is None else instead.get(variable, variable)
+            (common if node in shared else own[first[node]]).append(leaf)
     return Reached(common, own, list(sinks), half)
 
 
 def _behind(sink: Any, output: int) -> list[Any]:
-    """Where one output of a sink comes from: its inputs pass straight through, behind one that is no tensor."""
-    node, nr = sink.next_functions[output + 1]
+    """Where one output of a sink comes from: its inputs pass straight through."""
+    inputs = sink.next_functions
+    if len(inputs) != len(sink._input_metadata):
+        # Some outputs are no tensors, and which ones the node does not say.
+        return [node for node, _ in inputs if node is not None]
+    node, nr = inputs[output]
     if node is None:
         return []
     return _behind(node, nr) if node.name() == _SINK else [node]

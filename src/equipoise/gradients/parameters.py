@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +46,7 @@ class AtParameters(TaskGradients):
         share: the shared features, where they were given.
         how: how the passes are made.
         found: the shared parameters, where they are known from another batch.
+        of: the sharded parameters of gathered ones.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class AtParameters(TaskGradients):
         share: Share | None,
         how: Passes,
         found: Found | None = None,
+        of: Mapping[Tensor, Tensor] | None = None,
     ) -> None:
         ranks = how.ranks
         super().__init__(ranks.mean if ranks is not None and not how.average else None)
@@ -63,6 +65,7 @@ class AtParameters(TaskGradients):
         self._finder = shared
         self._share = share
         self._found = found
+        self._of = of
         self._heads: list[Gradients] = []
         self._sparse: set[Tensor] = set()
         if share is not None:
@@ -94,7 +97,8 @@ class AtParameters(TaskGradients):
             self._share = None
             losses = zip(self._step.names, self._step.losses, strict=True)
             names = [name for name, loss in losses if loss is not None]
-            found = self._finder.find(present, names, whole=self._how.ranks is not None)
+            whole = self._how.ranks is not None
+            found = self._finder.find(present, names, whole=whole, instead=self._of)
         own = iter(found.own)
         return found._replace(own=[[] if x is None else next(own) for x in self._step.losses])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -73,7 +73,14 @@ class SharedParameters:
         # What was found are another network's parameters for a copy.
         return {**self.__dict__, "_seen": {}, "_heads": {}, "_beside": {}}
 
-    def find(self, losses: Sequence[Tensor], names: Sequence[str], *, whole: bool) -> Found:
+    def find(
+        self,
+        losses: Sequence[Tensor],
+        names: Sequence[str],
+        *,
+        whole: bool,
+        instead: Mapping[Tensor, Tensor] | None = None,
+    ) -> Found:
         """The shared parameters of these losses.
 
         Args:
@@ -81,11 +88,12 @@ class SharedParameters:
             names: of their tasks.
             whole: whether to name every parameter that was ever shared, reached in this step or not, as
                 ranks have to that do not all have the same tasks.
+            instead: leaves that stand for others (gathered for sharded parameters), and those others.
 
         Raises:
             ValueError: nothing trainable is shared.
         """
-        got = reached(losses)
+        got = reached(losses, instead=instead)
         if self._named is not None:
             shared = [p for p in self.named if p.requires_grad]
             if not shared:

@@ -47,7 +47,8 @@ class Random(Method):
             which: the name of the function of ``shape`` that draws.
         """
         if torch.compiler.is_compiling():
-            return _draw(self._number, list(shape), which)
+            compiled: Tensor = _draw(self._number, list(shape), which)
+            return compiled
         draw: Callable[[torch.Size], Tensor] = getattr(self, which)
         return draw(torch.Size(shape))
 

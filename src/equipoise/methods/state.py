@@ -178,7 +178,7 @@ class Stateful(nn.Module):
                 setattr(self, name, None if saved is None else saved.detach().clone())
             elif saved is not None:
                 self.register_buffer(name, torch.empty_like(saved))
-            if saved is None:
+            if saved is None or bool(saved.isnan().all()):
                 self._blank.add(name)
             else:
                 self._blank.discard(name)

@@ -98,18 +98,42 @@ class Rotations(nn.Module):
                 "no gradient has passed the rotations: call balancer(losses).backward() first, with losses "
                 "computed from the rotated features"
             )
-        frames = {task: self.rotation(task) for task in self._incoming}
-        arrived = {task: u @ frames[task].detach() for task, u in self._incoming.items()}
-        norms = {task: g.norm() for task, g in arrived.items()}
+        # The loss of the whole batch is the mean of the processes' losses.
+        count = _processes()
+        incoming = {task: u / count for task, u in self._incoming.items()}
+        frames = {task: self.rotation(task) for task in incoming}
+        arrived = {task: u @ frames[task].detach() for task, u in incoming.items()}
+        squares = torch.stack([g.square().sum() for g in arrived.values()])
+        norms = dict(zip(arrived, _total(squares).sqrt().unbind(), strict=True))
         common = torch.stack(list(norms.values())).mean()
         tiny = torch.finfo(common.dtype).tiny
         v = torch.stack(
             [common / norms[task].clamp_min(tiny) * g for task, g in arrived.items()]
         ).mean(0)
-        gaps = [
-            (v @ frames[task].mT - u).square().sum(-1).mean() for task, u in self._incoming.items()
-        ]
+        gaps = [(v @ frames[task].mT - u).square().sum(-1).mean() for task, u in incoming.items()]
         objective = torch.stack(gaps).sum()
-        torch.autograd.backward(objective)
+        turns = [p for p in self.turns.parameters() if p.requires_grad]
+        for turn, gradient in zip(
+            turns, torch.autograd.grad(objective, turns, allow_unused=True), strict=True
+        ):
+            if gradient is not None:
+                gradient = _total(gradient) / count
+                turn.grad = gradient if turn.grad is None else turn.grad + gradient
+        objective = _total(objective.detach()) / count
         self._incoming = {}
         return objective.detach()
+
+
+def _processes() -> int:
+    """How many processes train together."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size()
+    return 1
+
+
+def _total(tensor: Tensor) -> Tensor:
+    """The sum over processes."""
+    if _processes() > 1:
+        torch.distributed.all_reduce(tensor)
+    return tensor

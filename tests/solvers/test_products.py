@@ -11,7 +11,7 @@ import equipoise
 from equipoise.methods.base import GramianMethod
 from equipoise.solvers.products import combine, gramian
 
-TOUCHING = torch.tensor([[0.8, -0.7, 0.7], [-0.8 + 1e-4, 0.7 + 1e-4, -0.7 + 1e-4], [0.9, 0.0, 0.5]])
+TOUCHING = torch.tensor([[0.8, -0.7, 0.7], [-0.8 + 1e-4, 0.7 - 1e-4, -0.7 + 1e-4], [0.9, 0.0, 0.5]])
 
 
 def direction(name: str, J: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def test_nearly_opposite_gradients_are_not_put_in_conflict(name: str) -> None:
     assert (rows @ d / rows.norm(dim=1)).min() >= -1e-6 * d.norm()
 
 
-@pytest.mark.parametrize("name", ["upgrad", "dualproj", "config", "mgda", "cagrad"])
+@pytest.mark.parametrize("name", ["upgrad", "dualproj", "mgda", "cagrad"])
 def test_the_order_of_nearly_dependent_tasks_does_not_matter(name: str) -> None:
     order = torch.tensor([2, 0, 1])
     d, permuted = direction(name, TOUCHING), direction(name, TOUCHING[order])

@@ -13,8 +13,12 @@ RANK = 2e-14
 the rounding of a cosine in float64, times a hundred."""
 
 RIDGE = 2e-14
+"""Added to a unit diagonal: a hundred times the rounding of a cosine, so that no rows are dependent."""
+
 AROUND = 30
+
 EXACT = 1e-15
+"""Violation that is the rounding of a cosine and no more."""
 
 SIGN = 1e-13
 """Relative rounding of a product of the matrix with the answer, below which a sign means nothing."""
@@ -102,9 +106,11 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
     r"""Minimises :math:`\frac12 x^\top M x + q^\top x` over :math:`x \ge 0`.
 
     Block pivoting first: all violated signs change sides at once, which ends in a few rounds where the
-    rows in use are independent. Where they are not, or nearly so, the problem is solved with a little
-    added to the diagonal, which makes the answer unique, and again around that answer until what was
-    added is of no matter (the proximal point method).
+    rows in use are independent. Otherwise an active set that takes in one row at a time, in the manner
+    of Lawson and Hanson, and never holds dependent rows. Where rows are so nearly dependent that one is
+    missed then, the problem is solved with a little added to the diagonal, which makes the answer
+    unique, and again around that answer until what was added is of no matter (the proximal point
+    method).
 
     Args:
         matrix: M, positive semidefinite, K x K, with a diagonal of about one (or zero).
@@ -114,7 +120,11 @@ def active_set(matrix: Rows, linear: list[float]) -> list[float]:
         x, of length K. Check it with :func:`violation`.
     """
     found = pivoted(matrix, linear)
-    return _with_ridge(matrix, linear) if found is None else found[0]
+    if found is not None:
+        return found[0]
+    x = _one_at_a_time(matrix, linear)
+    off = violation(matrix, linear, x, [1.0] * len(x))
+    return x if off <= EXACT else _with_ridge(matrix, linear, x, off)
 
 
 def pivoted(
@@ -147,16 +157,16 @@ def pivoted(
         used = sorted(set(used).symmetric_difference(wrong))
 
 
-def _with_ridge(matrix: Rows, linear: list[float]) -> list[float]:
-    count = len(linear)
+def _with_ridge(matrix: Rows, linear: list[float], x: list[float], off: float) -> list[float]:
+    """Betters x, which violates the conditions by ``off``."""
     regular = [[*row[:i], row[i] + RIDGE, *row[i + 1 :]] for i, row in enumerate(matrix)]
-    x = best = [0.0] * count
-    least = inf
+    best, least = x, off
+    x = [0.0] * len(x)
     for _ in range(AROUND):
         around = [q - RIDGE * value for q, value in zip(linear, x, strict=True)]
         found = pivoted(regular, around, 0.0)
-        x = _one_at_a_time(regular, around) if found is None else found[0]
-        off = violation(matrix, linear, x, [1.0] * count)
+        x = _one_at_a_time(regular, around, RIDGE / 2) if found is None else found[0]
+        off = violation(matrix, linear, x, [1.0] * len(x))
         if not off < least:
             break
         best, least = x, off
@@ -165,8 +175,7 @@ def _with_ridge(matrix: Rows, linear: list[float]) -> list[float]:
     return best
 
 
-def _one_at_a_time(matrix: Rows, linear: list[float]) -> list[float]:
-    """An active set that takes in one row at a time, as Lawson and Hanson's, and no dependent ones."""
+def _one_at_a_time(matrix: Rows, linear: list[float], rank: float = RANK) -> list[float]:
     count = len(linear)
     x = [0.0] * count
     used: list[int] = []
@@ -181,7 +190,7 @@ def _one_at_a_time(matrix: Rows, linear: list[float]) -> list[float]:
                     steepest, enters = y, i
         if enters < 0:
             break
-        lower = factor(matrix, [*used, enters], RIDGE / 2)
+        lower = factor(matrix, [*used, enters], rank)
         if lower is None:
             refused.add(enters)
             continue
@@ -198,7 +207,7 @@ def _one_at_a_time(matrix: Rows, linear: list[float]) -> list[float]:
             x[leaves] = 0.0
             used.remove(leaves)
             refused.clear()
-            lower = factor(matrix, used, RIDGE / 2)
+            lower = factor(matrix, used, rank)
             if lower is None or not used:
                 return x
         for i, z in zip(used, part, strict=True):

@@ -18,8 +18,8 @@ ORIGIN = 5e-15
 ALONG = 1e-14
 """A gradient lies along the mean where the square of the rest of it is this small against its own."""
 
-CANCELLED = 1e-10
-"""A length whose square is this small against the terms that cancel in it has no digits left."""
+CANCELLED = 1e-7
+"""A length whose square is this small against the terms that cancel in it is known to 1e-9 only."""
 
 EXACT = 1e-12
 

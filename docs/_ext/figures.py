@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 
 import equipoise
-from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Method, Random
+from equipoise.methods.base import GramianMethod, JacobianMethod, LossMethod, Method
+from equipoise.methods.drawing import Random
 
 WIDTH, HEIGHT = 460, 300
 Point = tuple[float, float]

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import equipoise
-from equipoise.methods.base import GramianMethod, Heads, LossMethod, Method, Random
+from equipoise.methods.base import GramianMethod, Heads, LossMethod, Method
+from equipoise.methods.drawing import Random
 from equipoise.methods.catalogue import CATALOGUE, classes
 from equipoise.solvers import SolverError
 

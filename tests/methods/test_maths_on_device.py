@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import equipoise
-from equipoise.methods.base import LossMethod, Random
+from equipoise.methods.base import LossMethod
+from equipoise.methods.drawing import Random
 from equipoise.methods.catalogue import CATALOGUE, find
 
 LOSS_METHODS = [name for name in CATALOGUE if issubclass(find(name), LossMethod)]

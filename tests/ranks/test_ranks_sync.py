@@ -59,15 +59,6 @@ def test_a_solver_that_fails_keeps_the_weights_on_all_ranks(
     assert_agreed_in_silence(pair, case)
 
 
-@pytest.mark.parametrize("route", ["parameters", "features"])
-def test_a_solver_that_fails_on_one_rank_leaves_equal_weights(pair: Pool, route: str) -> None:
-    case = Case("mgda", route, options={"on_failure": "keep"}, failing="rank 1")  # type: ignore[arg-type]
-    got = pair.run(case)
-    assert_no_errors(got)
-    assert got[0].weights == got[1].weights
-    assert_agreed_in_silence(pair, case)
-
-
 @pytest.mark.parametrize("call", ["scalar", "backward"])
 def test_a_failure_is_told_on_all_ranks(pair: Pool, call: str) -> None:
     case = Case("mgda", "parameters", call, failing="always", go_on=True)  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from equipoise.gradients.passes import LossScale
 from equipoise.gradients.perturbed import Again, Perturbed, Uphill
 from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import Found, SharedParameters
-from equipoise.gradients.sharded import AtShards, shards
+from equipoise.gradients.sharded import AtShards, shards_below
 from equipoise.gradients.step import Step
 from equipoise.methods.base import CrossBatchMethod, Heads, JacobianMethod, LossMethod, Method
 from equipoise.methods.state import Stateful
@@ -137,7 +137,7 @@ class Pipeline(Stateful):
     def _source(
         self, step: Step, share: Share | None, passes: Passes, found: Found | None = None
     ) -> AtParameters:
-        of = shards() if passes.ranks is not None else {}
+        of = shards_below(step.present) if passes.ranks is not None else {}
         if not of:
             return AtParameters(step, self._shared, share, passes, found)
         method = self.rule.method

@@ -93,13 +93,9 @@ def reached(
 
 def _behind(sink: Any, output: int) -> list[Any]:
     """Where one output of a sink comes from: its inputs pass straight through."""
-    inputs = sink.next_functions
-    if len(inputs) != len(sink._input_metadata):
-        # Some outputs are no tensors, and which ones the node does not say.
-        return [node for node, _ in inputs if node is not None]
-    node, nr = inputs[output]
-    if node is None:
-        return []
+    # Of the inputs, behind one that is no tensor, those that need a gradient are followed, in this order.
+    before = sum(sink.needs_input_grad[1 : output + 1])
+    node, nr = [edge for edge in sink.next_functions if edge[0] is not None][before]
     return _behind(node, nr) if node.name() == _SINK else [node]
 
 

@@ -107,6 +107,7 @@ class AtParameters(TaskGradients):
     def take(self) -> Taken:
         """See :meth:`TaskGradients.take`."""
         found, how = self.found, self._how
+        self._refuse_disagreement()
         leaves = [*found.shared, *(leaf for own in found.own for leaf in own)]
         factor = how.factor if how.factor is not None else how.scale.value if found.half else 1.0
         with undisturbed(leaves, found.sinks):
@@ -124,6 +125,23 @@ class AtParameters(TaskGradients):
             jacobian, sizes = self._told_apart(found, jacobian, sizes, factor)
         unit = None if factor == 1.0 else jacobian.new_full((len(jacobian),), factor)
         return Taken([jacobian], unit, sizes)
+
+    def _refuse_disagreement(self) -> None:
+        """Raises where ranks would average gradients of different parameters.
+
+        Raises:
+            ValueError: they found different ones.
+        """
+        ranks = self._how.ranks
+        if ranks is None or not (self._step.uneven or self._step.fresh):
+            return
+        said = ranks.agreed([tuple(p.shape) for p in self.found.shared])
+        if any(shapes != said[0] for shapes in said):
+            counts = ", ".join(str(len(shapes)) for shapes in said)
+            raise ValueError(
+                f"the processes found different shared parameters ({counts} tensors), since some lack a task; "
+                "name them with shared="
+            )
 
     def _jacobian(self, found: Found, factor: float) -> Tensor:
         """Row k the gradient of task k, times ``factor``, and the gradients of the tasks' own parameters."""

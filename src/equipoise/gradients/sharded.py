@@ -7,22 +7,32 @@ different entries of one long vector, so the Gramian is the sum of the ranks' Gr
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from equipoise.gradients.base import Taken, TaskGradients, cut
+from equipoise.gradients.graph import reached
 from equipoise.gradients.parameters import AtParameters, Passes
 from equipoise.gradients.passes import empty, fill
 from equipoise.gradients.shared import Found, SharedParameters
 from equipoise.gradients.step import Step
 
 
-def shards() -> dict[Tensor, Tensor]:
-    """The sharded parameter of every parameter that is gathered for a graph; empty without FSDP2."""
-    if "torch.distributed.fsdp" not in sys.modules:
+def shards_below(losses: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+    """The sharded parameters of those gathered for the graph of the losses; empty where there are none."""
+    known = _shards() if "torch.distributed.fsdp" in sys.modules else {}
+    if not known:
         return {}
+    got = reached(losses)
+    leaves = set(got.common).union(*got.own)
+    return {leaf: known[leaf] for leaf in leaves if leaf in known}
+
+
+def _shards() -> dict[Tensor, Tensor]:
+    """The sharded parameter of every gathered one that there is."""
     from torch.distributed._composable_state import _module_state_mapping
 
     found: dict[Tensor, Tensor] = {}

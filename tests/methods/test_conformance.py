@@ -21,8 +21,8 @@ from torch import Tensor
 
 import equipoise
 from equipoise.methods.base import GramianMethod, Heads, LossMethod, Method
-from equipoise.methods.drawing import Random
 from equipoise.methods.catalogue import CATALOGUE, classes
+from equipoise.methods.drawing import Random
 from equipoise.solvers import SolverError
 
 BY_ID = dict(zip(CATALOGUE, classes(), strict=True))

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import equipoise
 from equipoise.methods.base import LossMethod
-from equipoise.methods.drawing import Random
 from equipoise.methods.catalogue import CATALOGUE, find
+from equipoise.methods.drawing import Random
 from equipoise.methods.famo import FAMO
 from equipoise.methods.graddrop import GradDrop
 

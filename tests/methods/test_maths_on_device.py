@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import equipoise
 from equipoise.methods.base import LossMethod
-from equipoise.methods.drawing import Random
 from equipoise.methods.catalogue import CATALOGUE, find
+from equipoise.methods.drawing import Random
 
 LOSS_METHODS = [name for name in CATALOGUE if issubclass(find(name), LossMethod)]
 CASES: list[tuple[str, dict[str, Any]]] = [

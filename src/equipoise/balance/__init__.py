@@ -1,4 +1,4 @@
-"""The balancer, and what it is made of: reading losses, rules and their wrappers, learned weights, reports."""
+"""The balancer: reading losses, rules and their wrappers, learned weights, what a step shows."""
 
 from equipoise.balance.balancer import Balancer
 

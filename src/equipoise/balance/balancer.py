@@ -62,9 +62,11 @@ class Balancer(nn.Module):
         gradient_ema: share of the last task gradients in the new ones; only with the parameters route.
         blocks: whether a Gramian method has one set of weights for the whole model (``"model"``) or one
             for every parameter tensor (``"parameter"``).
-        sync: what processes that train together share. ``"exact"``: as much as makes them equal to one process
+        sync: what processes that train together share. ``"exact"``: as much as makes them equal to one
+        process
             with the whole batch. ``"gramian"``: inner products of task gradients only, so that the parameters
-            route sends K x K numbers instead of K gradients. ``"local"``: nothing; each weighs by its own batch.
+            route sends K x K numbers instead of K gradients. ``"local"``: nothing; each weighs by its own
+            batch.
         checks: whether losses are looked at before they are used, or a step later (``"deferred"``), which
             spares the wait for a device.
         seed: of the random draws; None follows ``torch.manual_seed``.
@@ -375,8 +377,8 @@ class Balancer(nn.Module):
     def frozen(self) -> Iterator[None]:
         """Keeps the last weights while it lasts, for closures that are called repeatedly (LBFGS).
 
-        The heads then get the weighted loss too, whatever ``heads`` says: value and gradient have to be those of
-        one function.
+        The heads then get the weighted loss too, whatever ``heads`` says: value and gradient have to be those
+        of one function.
 
         Raises:
             RuntimeError: there are no weights to keep.
@@ -491,8 +493,8 @@ class Balancer(nn.Module):
                 raise Skip
             if step.positions is not None or step.uneven:
                 raise ValueError(
-                    f"'{self.card.id}' needs the losses of all tasks in every step; nonfinite='skip_step' skips "
-                    "one in which a loss is not finite"
+                    f"'{self.card.id}' needs the losses of all tasks in every step; nonfinite='skip_step' "
+                    "skips one in which a loss is not finite"
                 )
             return step
 

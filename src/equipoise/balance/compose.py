@@ -74,8 +74,8 @@ class Options:
 def compose(method: Method | Rule, options: Options) -> Rule:
     """The rule of a method with everything that was put around it.
 
-    From the inside: the method, the average of its weights, their reuse, bounds, preference, sum; then weights
-    tensor by tensor, and outermost averaged gradients.
+    From the inside: the method, the average of its weights, their reuse, bounds, preference, sum; then
+    weights tensor by tensor, and outermost averaged gradients.
 
     Raises:
         ValueError: an option that has no meaning for the method, or beside another.
@@ -107,9 +107,10 @@ def check(method: Method, options: Options) -> None:
     """
     name = f"'{method.card.id}'"
     about_weights = options.about_weights()
-    if isinstance(method, JacobianMethod) and about_weights:
-        if not (method.tells_weights and about_weights == ["heads='weighted'"]):
-            raise ValueError(f"{name} has no loss weights, which {about_weights[0]} would need")
+    if isinstance(method, JacobianMethod):
+        needing = about_weights[method.tells_weights and options.heads == "weighted" :]
+        if needing:
+            raise ValueError(f"{name} has no loss weights, which {needing[0]} would need")
     if isinstance(method, FORUM):
         _check_forum(name, options, about_weights)
     looks = isinstance(method, JacobianMethod | CrossBatchMethod) or (

@@ -24,8 +24,8 @@ from equipoise.gradients.parameters import AtParameters, Passes
 from equipoise.gradients.passes import LossScale
 from equipoise.gradients.perturbed import Again, Perturbed, Uphill
 from equipoise.gradients.ranks import Ranks
-from equipoise.gradients.shared import Found, SharedParameters
 from equipoise.gradients.sharded import AtShards, shards_below
+from equipoise.gradients.shared import Found, SharedParameters
 from equipoise.gradients.step import Step
 from equipoise.methods.base import CrossBatchMethod, Heads, JacobianMethod, LossMethod, Method
 from equipoise.methods.state import Stateful
@@ -279,7 +279,7 @@ class Pipeline(Stateful):
         kept = self.rule.kept
         if not isinstance(kept, Kept) or isinstance(self.rule, PerTensor):
             raise RuntimeError(
-                f"frozen() keeps the last weights of the losses, and '{self.rule.method.card.id}' has none here"
+                f"frozen() keeps the last loss weights, and '{self.rule.method.card.id}' has none here"
             )
         if not kept.knows("last"):
             raise RuntimeError(

@@ -250,8 +250,8 @@ class Reader(Stateful):
         bad = [n for n, v in zip(names, values, strict=True) if not math.isfinite(v)]
         if bad:
             raise ValueError(
-                f"loss {listed(bad)} was not finite{when}, and the network has been trained on it; go back to "
-                "a checkpoint, and find the cause with checks='now'"
+                f"loss {listed(bad)} was not finite{when}, and the network has been trained on it; go back "
+                "to a checkpoint, and find the cause with checks='now'"
             )
         self._refuse_small(names, values, when)
 

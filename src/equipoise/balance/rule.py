@@ -38,7 +38,8 @@ class Outcome(NamedTuple):
     """What a rule says of a step.
 
     Attributes:
-        weights: of the losses, ``Tensor[K]``, or ``Tensor[T, K]`` for T tensors with weights of their own; None
+        weights: of the losses, ``Tensor[K]``, or ``Tensor[T, K]`` for T tensors with weights of their own;
+        None
             for a rule that has none.
         direction: the combined gradient of each tensor, where it is no weighted sum.
         gradients: what the weights are to be applied to.

@@ -44,8 +44,8 @@ class Whole(NamedTuple):
     def step(self, tasks: tuple[str, ...], number: int) -> Step:
         """The step of the tasks whose losses are finite.
 
-        This rank's losses are multiplied with their shares, so that from here on the mean over ranks of anything
-        linear in them is the whole batch's.
+        This rank's losses are multiplied with their shares, so that from here on the mean over ranks of
+        anything linear in them is the whole batch's.
 
         Raises:
             ValueError: this rank has none of them.
@@ -157,7 +157,7 @@ def _count(name: str, weight: Weight) -> float:
     count = weight.get(name) if isinstance(weight, Mapping) else weight
     if count is None or not float(count) > 0:
         raise ValueError(
-            f"weight={count} of task '{name}' must be positive: it is this process's number of examples; leave "
-            "the loss out where there are none"
+            f"weight={count} of task '{name}' must be positive: it is this process's number of examples; "
+            "leave the loss out where there are none"
         )
     return float(count)

@@ -146,8 +146,8 @@ class Kept(Wrapper):
             weights = self.of(step)
             if weights is None:
                 raise RuntimeError(
-                    f"frozen() keeps the last weights, and some of the tasks {', '.join(step.names)} have had "
-                    "none"
+                    f"frozen() keeps the last weights, and some of the tasks {', '.join(step.names)} have "
+                    "had none"
                 )
             return weights
         return self.of(step) if self.phase else None

@@ -1,3 +1,1 @@
-"""How task gradients are reached: one lazy value, taken at the parameters, at the features, across batches, at a
-perturbed point, and over ranks.
-"""
+"""How task gradients are reached: at the parameters, at the features, across batches, and over ranks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -82,7 +83,8 @@ def zeros_behind(total: Tensor, left_out: Sequence[Tensor], present: Sequence[Te
     """
     kept, gone = reached(present), reached(left_out)
     there = set(kept.common).union(*kept.own)
-    leaves = [p for p in dict.fromkeys([*gone.common, *sum(gone.own, [])]) if p not in there]
+    everything = dict.fromkeys(chain(gone.common, *gone.own))
+    leaves = [p for p in everything if p not in there]
     return Delivery(leaves, [torch.zeros_like(p) for p in leaves], gone.sinks).behind(total)
 
 

@@ -61,9 +61,9 @@ class Plan:
         if self._present is None:
             if self._abandoned:
                 raise RuntimeError(
-                    "balancer.share() was called again before balancer(losses), so the first features have no "
-                    "losses; give all shared features in one call, share((z1, z2)) or share({'a': z1, 'b': "
-                    "z2})"
+                    "balancer.share() was called again before balancer(losses), so the first features have "
+                    "no losses; give all shared features in one call, share((z1, z2)) or share({'a': z1, "
+                    "'b': z2})"
                 )
             # Something else than the balanced loss, such as a gradient penalty: the plain chain rule.
             count = len(self._zeros)

@@ -139,8 +139,8 @@ class AtParameters(TaskGradients):
         if any(shapes != said[0] for shapes in said):
             counts = ", ".join(str(len(shapes)) for shapes in said)
             raise ValueError(
-                f"the processes found different shared parameters ({counts} tensors), since some lack a task; "
-                "name them with shared="
+                f"the processes found different shared parameters ({counts} tensors), since some lack a "
+                "task; name them with shared="
             )
 
     def _jacobian(self, found: Found, factor: float) -> Tensor:
@@ -156,8 +156,8 @@ class AtParameters(TaskGradients):
             else:
                 if ranks is None and all(g is None for g in gradients):
                     raise ValueError(
-                        f"the gradient of loss '{self._step.names[k]}' is None for every shared parameter: it "
-                        "does not depend on them. Leave the loss out of the balancer and add it to the result"
+                        f"the gradient of loss '{self._step.names[k]}' is None for every shared parameter: "
+                        "it does not depend on them. Leave the loss out of the balancer and add it to the result"
                     )
                 self._note_sparse(found.shared, gradients)
                 fill(jacobian[k], gradients, found.shared)

@@ -64,9 +64,9 @@ def _explained(error: RuntimeError) -> RuntimeError:
     said = str(error)
     if "donated buffer" in said:
         return RuntimeError(
-            "the compiled part of the model can be passed backward once only, and this route passes it once a "
-            "task: set torch._functorch.config.donated_buffer = False before the first call of the compiled "
-            "model, or balance at the features with balancer.share()"
+            "the compiled part of the model can be passed backward once only, and this route passes it once "
+            "a task: set torch._functorch.config.donated_buffer = False before the first call of the "
+            "compiled model, or balance at the features with balancer.share()"
         )
     if "Checkpointing is not compatible with .grad()" in said:
         return RuntimeError(NO_REENTRANT)

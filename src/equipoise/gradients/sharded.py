@@ -108,25 +108,25 @@ class AtShards(AtParameters):
     def _refuse(self) -> None:
         if self._entrywise:
             raise ValueError(
-                f"'{self._who}' looks at single entries of the task gradients, which are sharded over processes; "
-                "use a method that looks at inner products, or balance at the features with balancer.share()"
+                f"'{self._who}' looks at single entries of the task gradients, which are sharded over "
+                "processes; use a method that looks at inner products, or balance at the features with balancer.share()"
             )
         if self._how.keep_graph:
             raise RuntimeError(
                 "the shared parameters are sharded (FSDP2), so their task gradients take K sharded backward "
-                "passes: call balancer.backward(losses) instead of balancer(losses).backward(), or balance at the "
-                "features with balancer.share()"
+                "passes: call balancer.backward(losses) instead of balancer(losses).backward(), or balance "
+                "at the features with balancer.share()"
             )
         if self._step.uneven:
             raise ValueError(
-                "a process lacks a task of this step, and sharded backward passes need every process; give every "
-                "process all tasks, or balance at the features with balancer.share()"
+                "a process lacks a task of this step, and sharded backward passes need every process; give "
+                "every process all tasks, or balance at the features with balancer.share()"
             )
         loose = [p for p in self.found.shared if not hasattr(p, "to_local")]
         if loose or self.found.doubtful:
             raise ValueError(
-                "some shared parameters are not sharded or cannot be told from heads; shard the whole model, and "
-                "name the shared parameters with shared="
+                "some shared parameters are not sharded or cannot be told from heads; shard the whole model, "
+                "and name the shared parameters with shared="
             )
 
     def deliver(

@@ -14,8 +14,8 @@ from equipoise.gradients.passes import NO_REENTRANT
 NAMED = "named by shared="
 BY_GRAPH = "reached by two losses or more"
 BY_GRADIENT = (
-    "the losses meet above the heads, so the tensors were told apart by their gradients: a head's is zero for "
-    "every task but its own"
+    "the losses meet above the heads, so the tensors were told apart by their gradients: a head's is zero "
+    "for every task but its own"
 )
 BELOW_FEATURES = "what lies below the features given to share()"
 
@@ -236,6 +236,6 @@ def _nothing_shared(names: Sequence[str], loose: bool, hidden: bool) -> str:
             "which are taken for inputs; if they are to be trained, name them with shared="
         )
     return (
-        f"no trainable parameter is reached by two of the losses {who}: nothing is shared, so there is nothing "
-        "to balance. If the trunk is frozen, unfreeze it or use a method that looks at losses only"
+        f"no trainable parameter is reached by two of the losses {who}: nothing is shared, so there is "
+        "nothing to balance. If the trunk is frozen, unfreeze it or use a method that looks at losses only"
     )

@@ -123,7 +123,9 @@ def test_a_loss_that_is_not_positive_for_a_method_that_divides_by_it(
 ) -> None:
     losses = losses_of(network)
     losses["left"] = losses["left"] - 10
-    with pytest.raises(ValueError, match=rf"'left' is -.*'{method}' needs positive losses"):
+    with pytest.raises(
+        ValueError, match=rf"'left' is -.*'{method}' needs losses that are not negative"
+    ):
         Balancer(method)(losses)
 
 

@@ -16,9 +16,10 @@ from equipoise.balance.naming import Losses
 from equipoise.balance.pipeline import Pipeline
 from equipoise.balance.reading import Checks, NonFinite, Reader, Transform
 from equipoise.balance.report import explanation
+from equipoise.balance.reuse import OnFailure
 from equipoise.balance.rule import Rule
+from equipoise.balance.shaping import Prior, WeightSum
 from equipoise.balance.together import Weight
-from equipoise.balance.wrappers import OnFailure, Prior, WeightSum
 from equipoise.gradients.features import Features, Share, Views
 from equipoise.gradients.lookahead import untouched
 from equipoise.gradients.perturbed import Uphill
@@ -298,7 +299,7 @@ class Balancer(nn.Module):
         try:
             if isinstance(method, FORUM):
                 total, step, weights, parameters = descend(method, first, second, together)
-                self.pipeline.note(step, weights, "parameters", parameters)
+                self.pipeline.note_elsewhere(step, weights, parameters)
                 return total
             with self.pipeline.keeping_failures():
                 learn_weights(method, first, second, together)

@@ -5,19 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from equipoise.balance.reuse import Averaged, Kept, OnFailure
 from equipoise.balance.rule import Plain, Rule
-from equipoise.balance.wrappers import (
-    Averaged,
-    AveragedGradients,
-    Bounded,
-    Kept,
-    OnFailure,
-    PerTensor,
-    Preferred,
-    Prior,
-    Summed,
-    WeightSum,
-)
+from equipoise.balance.shaping import Bounded, Preferred, Prior, Summed, WeightSum
+from equipoise.balance.smoothing import AveragedGradients, PerTensor
 from equipoise.gradients.ranks import Sync
 from equipoise.methods.base import (
     CrossBatchMethod,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from equipoise.balance.compose import Options, check_features, compose
 from equipoise.balance.learning import Learning
-from equipoise.balance.report import Shown
+from equipoise.balance.observed import Observed
 from equipoise.balance.rule import Outcome, Rule
-from equipoise.balance.wrappers import Kept, PerTensor, priors_of
+from equipoise.balance.shaping import priors_of
 from equipoise.gradients import host
 from equipoise.gradients.at_features import AtFeatures
 from equipoise.gradients.base import Crossed, TaskGradients
@@ -24,15 +21,13 @@ from equipoise.gradients.parameters import AtParameters, Passes
 from equipoise.gradients.passes import LossScale
 from equipoise.gradients.perturbed import Again, Perturbed, Uphill
 from equipoise.gradients.ranks import Ranks
-from equipoise.gradients.sharded import AtShards, shards_below
+from equipoise.gradients.sharded import at_parameters
 from equipoise.gradients.shared import Found, SharedParameters
 from equipoise.gradients.step import Step
 from equipoise.methods.base import CrossBatchMethod, Heads, JacobianMethod, LossMethod, Method
-from equipoise.methods.state import Stateful
-from equipoise.solvers import SolverError
 
 
-class Pipeline(Stateful):
+class Pipeline(Observed):
     """Takes the losses of a step to gradients.
 
     Args:
@@ -43,11 +38,8 @@ class Pipeline(Stateful):
         deferred: whether weights are looked at a step later.
 
     Attributes:
-        rule: the method with all that is around it.
-        learning: of the weights, where they are learned.
         heads: what the task heads get.
         scales_losses: whether the balanced loss is a weighted sum, known before any backward pass.
-        shown: the last step.
     """
 
     def __init__(
@@ -59,33 +51,15 @@ class Pipeline(Stateful):
         *,
         deferred: bool = False,
     ) -> None:
-        # A tensor, so that a compiled step is not compiled anew for every number.
-        self._count = torch.zeros(1, dtype=torch.int64)
-        super().__init__()
-        self.rule = compose(method, options)
-        self.learning = Learning(self.rule.method, self_optimized)
+        rule = compose(method, options)
+        super().__init__(rule, Learning(rule.method, self_optimized), deferred=deferred)
         self.heads: Heads = (
             self.rule.method.card.heads if options.heads == "paper" else options.heads
         )
         self.scales_losses = isinstance(self.rule.method, LossMethod) and self.heads == "weighted"
-        self.shown = Shown()
         self._options = options
         self._shared = shared
         self._scale = LossScale()
-        self._deferred = deferred
-        # Weights of the last step that nobody has looked at yet, and their tasks.
-        self._pending: tuple[tuple[str, ...], host.Later] | None = None
-
-    def allocate(self, tasks: int) -> None:
-        """See :meth:`Stateful.allocate`."""
-        self.rule.allocate(tasks)
-        self._write()
-
-    @property
-    def number(self) -> int:
-        """The number of the next step, from 0."""
-        # A compiled step takes every step for the first: nothing it may do depends on the number.
-        return 0 if torch.compiler.is_compiling() else int(self._count.tolist()[0])
 
     # --- from losses to gradients -----------------------------------------------------------------
 
@@ -137,14 +111,9 @@ class Pipeline(Stateful):
     def _source(
         self, step: Step, share: Share | None, passes: Passes, found: Found | None = None
     ) -> AtParameters:
-        of = shards_below(step.present) if passes.ranks is not None else {}
-        if not of:
-            return AtParameters(step, self._shared, share, passes, found)
         method = self.rule.method
-        entrywise = isinstance(method, JacobianMethod)
-        return AtShards(
-            step, self._shared, passes, of, method.card.id, entrywise=entrywise, found=found
-        )
+        entrywise = method.card.id if isinstance(method, JacobianMethod) else ""
+        return at_parameters(step, self._shared, share, passes, found, entrywise)
 
     def uphill(self, step: Step, again: Again, ranks: Ranks | None, uphill: Uphill) -> Tensor:
         """The balanced loss with the gradients of perturbed parameters behind it (SAMO)."""
@@ -180,9 +149,9 @@ class Pipeline(Stateful):
         total = source.deliver(outcome.weights, outcome.direction, heads, shown, outcome.gradients)
         seen = source if source.asked else None
         if not source.searched:
-            self._note(step, outcome, seen, "losses")
+            self.note(step, outcome, seen, "losses")
         else:
-            self._note(step, outcome, seen, "parameters", source.found.shared, source.found.how)
+            self.note(step, outcome, seen, "parameters", source.found.shared, source.found.how)
         return self._finished(total, step, outcome, ranks)
 
     def _through_features(self, step: Step, source: AtFeatures, ranks: Ranks | None) -> Tensor:
@@ -191,14 +160,14 @@ class Pipeline(Stateful):
 
             def balance(gradients: TaskGradients) -> tuple[Tensor | None, list[Tensor] | None]:
                 outcome = self._ruled(light, gradients)
-                self._note(light, outcome, gradients, "features")
+                self.note(light, outcome, gradients, "features")
                 return outcome.weights, outcome.direction
 
             total = source.deliver_later(balance, self._heads(step, None))
             return self._finished(total, step, None, ranks)
         outcome = self._ruled(step, source)
         seen = source if source.asked else None
-        self._note(step, outcome, seen, "features")
+        self.note(step, outcome, seen, "features")
         heads = self._heads(step, outcome.weights)
         total = source.deliver(outcome.weights, outcome.direction, heads)
         return self._finished(total, step, outcome, ranks)
@@ -206,43 +175,15 @@ class Pipeline(Stateful):
     def _ruled(self, step: Step, gradients: TaskGradients) -> Outcome:
         """What the rule says; the step counts."""
         outcome: Outcome = self.rule(step, gradients)
-        weights = outcome.weights
-        if weights is not None and not torch.compiler.is_compiling():
-            if self._deferred or not host.at_hand(weights):
-                self.look_back()
-                self._pending = step.names, host.Later(weights)
-            else:
-                self._refuse_nonfinite(step.names, weights.tolist())
-        if not self._frozen:
-            self._count += 1
+        if outcome.weights is not None:
+            self.look_at(step.names, outcome.weights)
+        if not self.frozen:
+            self.count()
         return outcome
-
-    def look_back(self) -> None:
-        """Looks at the weights of the last step, where that was deferred.
-
-        Raises:
-            ValueError: one of them was not finite.
-        """
-        if self._pending is not None:
-            (names, weights), self._pending = self._pending, None
-            self._refuse_nonfinite(names, weights.read())
-
-    def _refuse_nonfinite(self, names: Sequence[str], weights: list[float]) -> None:
-        if not all(map(math.isfinite, weights)):
-            told = ", ".join(f"{n} {w:.3g}" for n, w in zip(names, weights, strict=True))
-            raise ValueError(
-                f"the weights of '{self.rule.method.card.id}' are not finite ({told}) although the losses "
-                "are; its state may have been loaded damaged, or its options do not suit losses of this size"
-            )
-
-    @property
-    def _frozen(self) -> bool:
-        kept = self.rule.kept
-        return isinstance(kept, Kept) and kept.frozen
 
     def _heads(self, step: Step, weights: Tensor | None) -> Tensor:
         """What each head's loss is multiplied with, ``Tensor[K]``."""
-        if weights is not None and (self.heads == "weighted" or self._frozen):
+        if weights is not None and (self.heads == "weighted" or self.frozen):
             return weights
         factors = self._priors(step)
         own = self.rule.method.head_factors(step.values)
@@ -269,36 +210,6 @@ class Pipeline(Stateful):
         with self.rule.seeing(self.rule.method, step):
             self.rule.method.after_step(step.values)
 
-    @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Keeps the last weights while it lasts.
-
-        Raises:
-            RuntimeError: there are none.
-        """
-        kept = self.rule.kept
-        if not isinstance(kept, Kept) or isinstance(self.rule, PerTensor):
-            raise RuntimeError(
-                f"frozen() keeps the last loss weights, and '{self.rule.method.card.id}' has none here"
-            )
-        if not kept.knows("last"):
-            raise RuntimeError(
-                "frozen() keeps the last weights, and there are none before the first step"
-            )
-        with kept.freeze():
-            yield
-
-    @contextmanager
-    def keeping_failures(self) -> Iterator[None]:
-        """Lets a solver fail where the user asked for the last weights then."""
-        kept = self.rule.kept
-        try:
-            yield
-        except SolverError:
-            if not isinstance(kept, Kept) or self._options.on_failure == "raise":
-                raise
-            kept.count_failure()
-
     # --- what it shows ----------------------------------------------------------------------------
 
     def plain(self, step: Step) -> Tensor:
@@ -309,48 +220,3 @@ class Pipeline(Stateful):
         """The value of the balanced loss of the step that was balanced last, detached."""
         weights = self.shown.weights
         return self.plain(step.light()) if weights is None else step.light().weighted(weights)
-
-    def metrics(self) -> dict[str, float]:
-        """The last step in numbers, flat."""
-        kept = self.rule.kept
-        failures = kept.solver_failures if isinstance(kept, Kept) else 0
-        counts = {"solver_failures": float(failures)} if failures else {}
-        return self.shown.metrics() | counts
-
-    def note(self, step: Step, weights: Tensor, route: str, shared: Sequence[Tensor]) -> None:
-        """Keeps a step that was balanced elsewhere, to be shown; the step counts."""
-        self._count += 1
-        self.shown = Shown(
-            step.names, step.raw, weights, None, route, shared, "reached by any loss"
-        )
-
-    def _note(
-        self,
-        step: Step,
-        outcome: Outcome,
-        gradients: TaskGradients | None,
-        route: str,
-        shared: Sequence[Tensor] = (),
-        how: str = "",
-    ) -> None:
-        gramian = None
-        if gradients is not None and not isinstance(self.rule.method, CrossBatchMethod):
-            gramian = gradients.gramian()
-        self.shown = Shown(step.names, step.raw, outcome.weights, gramian, route, shared, how)
-
-    # --- saving and copying -----------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The parameters shown are another network's for a copy.
-        return {**self.__dict__, "_pending": None, "shown": self.shown._replace(shared=(), how="")}
-
-    def _written(self) -> dict[str, Tensor]:
-        written = {**super()._written(), "steps": self._count.clone()}
-        adam = self.learning.written() if "learning" in self.__dict__ else None
-        return written if adam is None else {**written, "adam": adam}
-
-    def _read_back(self, written: Mapping[str, Tensor]) -> None:
-        super()._read_back(written)
-        self._count = written["steps"].clone().cpu()
-        if "adam" in written:
-            self.learning.read(written["adam"])

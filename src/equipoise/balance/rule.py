@@ -159,6 +159,37 @@ class Plain(Rule):
             return Outcome(method.applied_weights, direction, gradients)
 
 
+class Wrapper(Rule):
+    """A rule around another.
+
+    Args:
+        inner: the rule inside.
+    """
+
+    def __init__(self, inner: Rule) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @property
+    def method(self) -> Method:
+        """The published method inside."""
+        return self.inner.method
+
+    @property
+    def kept(self) -> Any:
+        """See :attr:`Rule.kept`."""
+        return self.inner.kept
+
+    def allocate(self, tasks: int) -> None:
+        """See :meth:`Rule.allocate`."""
+        super().allocate(tasks)
+        self.inner.allocate(tasks)
+
+    def blind(self, step: Step) -> bool:
+        """See :meth:`Rule.blind`."""
+        return self.inner.blind(step)
+
+
 def refuse_nonfinite(step: Step, gradients: TaskGradients) -> None:
     """Raises for a task gradient that is not finite, before any state has seen it.
 
@@ -176,3 +207,14 @@ def refuse_nonfinite(step: Step, gradients: TaskGradients) -> None:
             f"the gradient of loss {', '.join(bad)} is not finite although the loss is; common causes "
             "are sqrt or log at 0 and overflow in half precision"
         )
+
+
+def share_of_past(option: str, share: float) -> float:
+    """The share of the past in an average.
+
+    Raises:
+        ValueError: it is outside [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"{option}={share}: the share of the past is in [0, 1)")
+    return share

@@ -13,7 +13,15 @@ from equipoise.gradients.base import Taken, TaskGradients, cut, entries_of
 from equipoise.gradients.delivery import Delivery
 from equipoise.gradients.features import Share
 from equipoise.gradients.passes import Found as Gradients
-from equipoise.gradients.passes import LossScale, backward, empty, fill, undisturbed
+from equipoise.gradients.passes import (
+    LossScale,
+    backward,
+    down,
+    empty,
+    fill,
+    through_heads,
+    undisturbed,
+)
 from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import Found, SharedParameters
 from equipoise.gradients.step import Step
@@ -157,7 +165,8 @@ class AtParameters(TaskGradients):
                 if ranks is None and all(g is None for g in gradients):
                     raise ValueError(
                         f"the gradient of loss '{self._step.names[k]}' is None for every shared parameter: "
-                        "it does not depend on them. Leave the loss out of the balancer and add it to the result"
+                        "it does not depend on them. Leave the loss out of the balancer and add it to the "
+                        "result"
                     )
                 self._note_sparse(found.shared, gradients)
                 fill(jacobian[k], gradients, found.shared)
@@ -195,34 +204,19 @@ class AtParameters(TaskGradients):
 
     def _rows_from_features(self, found: Found, factor: float) -> Iterator[Gradients | None]:
         """All heads in one backward pass, then one pass a task from the shared features down."""
-        share, step = self._share, self._step
+        share, step, keep = self._share, self._step, self._keeps(factor)
         assert share is not None
-        views = share.views_of(step.names)
         here = [k for k, loss in enumerate(step.losses) if loss is not None]
-        inputs = [v for k in here for v in views[k]] + [p for k in here for p in found.own[k]]
-        starts = [torch.full_like(loss, factor) for loss in step.present]
-        keep = self._keeps(factor)
-        got = iter(
-            torch.autograd.grad(step.present, inputs, starts, retain_graph=keep, allow_unused=True)
-        )
-        upstream = {k: [next(got) for _ in views[k]] for k in here}
-        for k in here:
-            self._heads[k] = [next(got) for _ in found.own[k]]
+        views = share.views_of([step.names[k] for k in here])
+        own = [found.own[k] for k in here]
+        upstream, heads = through_heads(step.present, views, own, factor, keep_graph=keep)
+        self._heads = [heads.pop(0) if k in here else [] for k in range(len(step.names))]
         for k in range(len(step.names)):
-            if k not in upstream:
+            if k in here:
+                more = keep or k != here[-1]
+                yield down(share.features, upstream.pop(0), found.shared, keep_graph=more)
+            else:
                 yield None
-                continue
-            pairs = zip(share.features, upstream[k], strict=True)
-            reached = [(f, g) for f, g in pairs if g is not None]
-            yield list(
-                torch.autograd.grad(
-                    [f for f, _ in reached],
-                    found.shared,
-                    [g for _, g in reached],
-                    retain_graph=keep or k != here[-1],
-                    allow_unused=True,
-                )
-            )
 
     def _note_sparse(self, shared: Sequence[Tensor], gradients: Gradients) -> None:
         for tensor, gradient in zip(shared, gradients, strict=True):

@@ -79,6 +79,44 @@ def backward(loss: Tensor, tensors: Sequence[Tensor], scale: float, *, keep_grap
     return list(grad(loss, list(tensors), start, retain_graph=keep_graph, allow_unused=True))
 
 
+def through_heads(
+    losses: Sequence[Tensor],
+    views: Sequence[Sequence[Tensor]],
+    own: Sequence[Sequence[Tensor]],
+    scale: float,
+    *,
+    keep_graph: bool,
+) -> tuple[list[Found], list[Found]]:
+    """One backward pass of all heads.
+
+    Args:
+        losses: scalars, one a task.
+        views: for each task, the tensors its head read.
+        own: for each task, its own parameters.
+        scale: what the losses are multiplied with.
+        keep_graph: whether the graph outlives the pass.
+
+    Returns:
+        For each task the gradients at its views, and those of its parameters.
+    """
+    inputs = [v for task in views for v in task] + [p for task in own for p in task]
+    starts = [torch.full_like(loss, scale) for loss in losses]
+    got = iter(grad(list(losses), inputs, starts, retain_graph=keep_graph, allow_unused=True))
+    return [[next(got) for _ in task] for task in views], [
+        [next(got) for _ in task] for task in own
+    ]
+
+
+def down(
+    features: Sequence[Tensor], incoming: Found, tensors: Sequence[Tensor], *, keep_graph: bool
+) -> Found:
+    """One pass from the features down, started with their gradients."""
+    pairs = [(f, g) for f, g in zip(features, incoming, strict=True) if g is not None]
+    starts = [g for _, g in pairs]
+    outputs = [f for f, _ in pairs]
+    return list(grad(outputs, list(tensors), starts, retain_graph=keep_graph, allow_unused=True))
+
+
 def fill(row: Tensor, found: Sequence[Tensor | None], like: Sequence[Tensor]) -> None:
     """Writes one task's gradients into its row: one copy, whatever the number of parameters."""
     pieces = [

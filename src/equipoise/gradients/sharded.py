@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.gradients.base import Taken, TaskGradients, cut
+from equipoise.gradients.features import Share
 from equipoise.gradients.graph import reached
 from equipoise.gradients.parameters import AtParameters, Passes
 from equipoise.gradients.passes import empty, fill
@@ -54,8 +55,7 @@ class AtShards(AtParameters):
         shared: finds the shared parameters.
         how: how the passes are made.
         of: the sharded parameter of every gathered one.
-        who: the method, as errors name it.
-        entrywise: whether the method looks at single entries.
+        entrywise: the method that looks at single entries, if it does.
         found: the shared parameters, where they are known from another batch.
     """
 
@@ -65,16 +65,13 @@ class AtShards(AtParameters):
         shared: SharedParameters,
         how: Passes,
         of: dict[Tensor, Tensor],
-        who: str,
-        *,
-        entrywise: bool,
+        entrywise: str = "",
         found: Found | None = None,
     ) -> None:
         super().__init__(step, shared, None, how, found, of=of)
         ranks = how.ranks
         assert ranks is not None
         self.over_ranks = ranks.total
-        self._who = who
         self._entrywise = entrywise
         self._before: dict[Tensor, Tensor | None] = {}
 
@@ -108,8 +105,9 @@ class AtShards(AtParameters):
     def _refuse(self) -> None:
         if self._entrywise:
             raise ValueError(
-                f"'{self._who}' looks at single entries of the task gradients, which are sharded over "
-                "processes; use a method that looks at inner products, or balance at the features with balancer.share()"
+                f"'{self._entrywise}' looks at single entries of the task gradients, which are sharded over "
+                "processes; use a method that looks at inner products, or balance at the features with "
+                "balancer.share()"
             )
         if self._how.keep_graph:
             raise RuntimeError(
@@ -176,3 +174,27 @@ def _local(tensor: Any) -> Tensor:
     """This rank's part of a sharded tensor, without a graph."""
     local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return local.detach()
+
+
+def at_parameters(
+    step: Step,
+    shared: SharedParameters,
+    share: Share | None,
+    how: Passes,
+    found: Found | None,
+    entrywise: str,
+) -> AtParameters:
+    """The task gradients of a step at its parameters, whole or sharded.
+
+    Args:
+        step: the losses.
+        shared: finds the shared parameters.
+        share: the shared features, where they were given.
+        how: how the passes are made.
+        found: the shared parameters, where they are known from another batch.
+        entrywise: the method that looks at single entries, if it does.
+    """
+    of = shards_below(step.present) if how.ranks is not None else {}
+    if of:
+        return AtShards(step, shared, how, of, entrywise, found)
+    return AtParameters(step, shared, share, how, found)

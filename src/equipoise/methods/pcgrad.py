@@ -81,12 +81,11 @@ def project(gramian: Tensor, orders: Tensor) -> Tensor:
     Returns:
         ``Tensor[..., K, K]``; row i holds the weights of task i's projected gradient.
     """
-    tasks = gramian.shape[-1]
     if orders.device != gramian.device:
         orders = orders.to(gramian.device)
-    rows = torch.eye(tasks, dtype=gramian.dtype, device=gramian.device).expand_as(gramian).clone()
     inner = gramian.clone()
     squares = gramian.diagonal(dim1=-2, dim2=-1)
+    rows = torch.ones_like(squares).diag_embed()
     inverse = squares.reciprocal().masked_fill(squares == 0, 0.0).unsqueeze(-2).expand_as(gramian)
     for visited in orders.unsqueeze(-1).unbind(-2):
         step = -inner.gather(-1, visited).clamp_max(0.0) * inverse.gather(-1, visited)

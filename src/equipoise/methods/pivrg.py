@@ -68,7 +68,7 @@ class PIVRG(GramianMethod):
         given = torch.as_tensor(scores, dtype=torch.float64)
         if not bool(given.isfinite().all()):
             raise ValueError(f"{self.card.id}: scores must be finite; got {given.tolist()}")
-        self.register_buffer("scores", given)
+        self.scores = given
 
     def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
         """See :meth:`GramianMethod.weights`."""

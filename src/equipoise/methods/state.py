@@ -25,8 +25,8 @@ class Stateful(nn.Module):
 
     ``numbers`` names plain integers that belong to the state.
 
-    What is kept follows the module to another device, never to another dtype: half precision would round
-    averages away.
+    What is kept follows the module to another device, and to a wider dtype, but not to a narrower one: half
+    precision would round averages away.
     """
 
     state: ClassVar[Mapping[str, tuple[int, ...]]] = {}
@@ -61,11 +61,18 @@ class Stateful(nn.Module):
                 return
         super().__setattr__(name, value)
 
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """See :meth:`torch.nn.Module.register_buffer`; a state that is given a tensor has a value."""
+        super().register_buffer(name, tensor, persistent)
+        if tensor is not None:
+            self._blank.discard(name)
+
     def allocate(self, tasks: int) -> None:
         """Makes room for the state of that many tasks; called once, before the first step."""
         for name, dims in self.state.items():
             if dims != ROWS and getattr(self, name) is None:
                 self.register_buffer(name, torch.full((tasks,) * len(dims), torch.nan))
+                self._blank.add(name)
 
     def knows(self, name: str) -> bool:
         """Whether the state ``name`` has had a value."""
@@ -194,7 +201,8 @@ class Stateful(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         def placed(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+            narrower = moved.dtype.itemsize < tensor.dtype.itemsize
+            return tensor.to(moved.device) if narrower else moved
 
         out = super()._apply(placed, recurse)  # type: ignore[no-untyped-call]
         for name, dims in self.state.items():

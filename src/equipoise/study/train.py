@@ -272,10 +272,19 @@ def _predict(model: nn.Module, data: Split) -> Losses:
 
 
 def _watch(model: nn.Module, count: Callable[[Tensor], None]) -> Any:
-    """Calls ``count`` for each gradient at the bottom of the trunk: it went through the whole of it."""
+    """Calls ``count`` for each gradient that comes to the bottom of the trunk: it went through all of it."""
     trunk = getattr(model, "trunk", model)
-    bottom = next(parameter for parameter in trunk.parameters() if parameter.requires_grad)
-    return bottom.register_hook(count)
+    bottom = next(
+        module
+        for module in trunk.modules()
+        if any(p.requires_grad for p in module.parameters(recurse=False))
+    )
+
+    def watched(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(count)  # type: ignore[no-untyped-call]
+
+    return bottom.register_forward_hook(watched)
 
 
 def _digest(tensors: Any) -> str:

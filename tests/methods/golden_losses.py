@@ -63,8 +63,8 @@ def rlw(case: Case, inputs: Inputs) -> Iterator[Comparison]:
         method = equipoise.method(name, distribution=distribution)
         assert isinstance(method, RandomWeights)
         if distribution == "random_normal":
-            method.register_buffer("mean", tensor(draws["mean"]))
-            method.register_buffer("std", tensor(draws["std"]))
+            method.mean = tensor(draws["mean"])
+            method.std = tensor(draws["std"])
             raw = tensor(draws["z"])
         elif distribution == "constrained_bernoulli":
             raw = nn.functional.one_hot(torch.tensor(draws), losses.shape[0]).double()

@@ -105,3 +105,50 @@ def require_graph(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 def listed(names: Sequence[str]) -> str:
     """The names in quotes."""
     return ", ".join(f"'{name}'" for name in names)
+
+
+def names_of(losses: Losses) -> tuple[str, ...]:
+    """The tasks that a first call brings, in its order."""
+    if isinstance(losses, Mapping):
+        return tuple(losses)
+    if isinstance(losses, Tensor) and losses.ndim != 1:
+        refuse_tensor(losses, "", stacked=True)
+    return tuple(map(str, range(len(losses))))
+
+
+def refuse_tensor(losses: Losses, method: str, stacked: bool) -> None:
+    """Raises where one tensor is given for all losses, and that will not do.
+
+    Raises:
+        ValueError: it is not one-dimensional, or ``stacked`` tensors are not taken.
+    """
+    if not isinstance(losses, Tensor) or (losses.ndim == 1 and stacked):
+        return
+    what = (
+        f"'{method}' would differentiate it once per task, K passes through "
+        "all K heads, and one NaN would spread to every task"
+        if losses.ndim == 1
+        else f"it has shape {tuple(losses.shape)}"
+    )
+    raise ValueError(
+        f"the losses are one tensor: {what}; pass them separately, as {{'name': loss, ...}}"
+    )
+
+
+def refuse_small(
+    names: Sequence[str], values: Sequence[float], who: str, least: str, when: str
+) -> None:
+    """Raises for a loss that is negative, or 0 where that will not do either.
+
+    Raises:
+        ValueError: naming the task.
+    """
+    low = min(values)
+    if low > 0 or (low == 0 and least == "zero"):
+        return
+    name = names[list(values).index(low)]
+    needs = "positive losses" if least == "above_zero" else "losses that are not negative"
+    raise ValueError(
+        f"loss '{name}' is {low:.4g}{when}, but {who} needs {needs}; add a constant to it, or choose a "
+        "method without a logarithm"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,13 @@ from equipoise.methods.state import Stateful
 from equipoise.solvers import SolverError
 
 
+@dataclass
+class _Steps:
+    """Counts steps; beside a module, whose attributes are slow to set."""
+
+    number: int = 0
+
+
 class Observed(Stateful):
     """The rule of a pipeline, and what happened to it.
 
@@ -38,9 +46,8 @@ class Observed(Stateful):
     """
 
     def __init__(self, rule: Rule, learning: Learning, *, deferred: bool) -> None:
-        # A tensor, so that a compiled step is not compiled anew for every number.
-        self._count = torch.zeros(1, dtype=torch.int64)
         super().__init__()
+        self._steps = _Steps()
         self.rule = rule
         self.learning = learning
         self.shown = Shown()
@@ -56,12 +63,13 @@ class Observed(Stateful):
     @property
     def number(self) -> int:
         """The number of the next step, from 0."""
-        # A compiled step takes every step for the first: nothing it may do depends on the number.
-        return 0 if torch.compiler.is_compiling() else int(self._count.tolist()[0])
+        return self._steps.number if "_steps" in self.__dict__ else 0
 
     def count(self) -> None:
         """Counts a step."""
-        self._count += 1
+        # A compiled step would be compiled anew for every number.
+        if not torch.compiler.is_compiling():
+            self._steps.number += 1
 
     # --- looking at weights -----------------------------------------------------------------------
 
@@ -172,12 +180,12 @@ class Observed(Stateful):
         return {**self.__dict__, "_pending": None, "shown": self.shown._replace(shared=(), how="")}
 
     def _written(self) -> dict[str, Tensor]:
-        written = {**super()._written(), "steps": self._count.clone()}
+        written = {**super()._written(), "steps": torch.tensor(self.number)}
         adam = self.learning.written() if "learning" in self.__dict__ else None
         return written if adam is None else {**written, "adam": adam}
 
     def _read_back(self, written: Mapping[str, Tensor]) -> None:
         super()._read_back(written)
-        self._count = written["steps"].clone().cpu()
+        self._steps = _Steps(int(written["steps"]))
         if "adam" in written:
             self.learning.read(written["adam"])

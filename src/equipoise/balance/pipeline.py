@@ -93,6 +93,9 @@ class Pipeline(Observed):
         factor: float | None,
     ) -> Tensor:
         step = steps[-1]
+        if self.scales_losses:
+            total = self._through_losses(step, ranks)
+            return total if factor is None else total * factor
         if self._at_features(share):
             assert share is not None
             source = AtFeatures(step, share, self._shared, ranks, self._scale)
@@ -126,8 +129,6 @@ class Pipeline(Observed):
         return Passes(ranks, average, keep_graph, factor, self._scale)
 
     def _at_features(self, share: Share | None) -> bool:
-        if self.scales_losses:
-            return False
         if share is not None and self._options.route != "parameters":
             check_features(self.rule.method, self._options)
             return True
@@ -137,6 +138,12 @@ class Pipeline(Observed):
                 "every step and compute each loss from its own view z[task]"
             )
         return False
+
+    def _through_losses(self, step: Step, ranks: Ranks | None) -> Tensor:
+        outcome = self._ruled(step, TaskGradients())
+        assert outcome.weights is not None
+        self.note(step, outcome, None, "losses")
+        return self._finished(step.weighted(outcome.weights), step, outcome, ranks)
 
     def _through_parameters(
         self, step: Step, source: AtParameters, gradients: TaskGradients, ranks: Ranks | None
@@ -174,7 +181,7 @@ class Pipeline(Observed):
 
     def _ruled(self, step: Step, gradients: TaskGradients) -> Outcome:
         """What the rule says; the step counts."""
-        outcome: Outcome = self.rule(step, gradients)
+        outcome = self.rule.forward(step, gradients)
         if outcome.weights is not None:
             self.look_at(step.names, outcome.weights)
         if not self.frozen:

@@ -9,7 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from equipoise.balance.naming import Losses, listed, named, require_graph
+from equipoise.balance.naming import (
+    Losses,
+    listed,
+    named,
+    refuse_small,
+    refuse_tensor,
+    require_graph,
+)
 from equipoise.balance.together import Weight, over_ranks
 from equipoise.gradients.host import Later
 from equipoise.gradients.ranks import Ranks
@@ -70,28 +77,9 @@ class Reader(Stateful):
         self.left_out = dict.fromkeys(tasks, 0)
         self._write()
 
-    def names(self, losses: Losses) -> tuple[str, ...]:
-        """The tasks that a first call brings, in its order."""
-        if isinstance(losses, Mapping):
-            return tuple(losses)
-        self._refuse_tensor(losses)
-        return tuple(map(str, range(len(losses))))
-
-    def _refuse_tensor(self, losses: Losses) -> None:
-        if isinstance(losses, Tensor) and (losses.ndim != 1 or not self._stacked):
-            what = (
-                f"'{self._id}' would differentiate it once per task, K passes through "
-                "all K heads, and one NaN would spread to every task"
-                if losses.ndim == 1
-                else f"it has shape {tuple(losses.shape)}"
-            )
-            raise ValueError(
-                f"the losses are one tensor: {what}; pass them separately, as {{'name': loss, ...}}"
-            )
-
     def plain(self, losses: Losses) -> Step:
         """The losses of a call in evaluation: nothing is checked that training needs."""
-        self._refuse_tensor(losses)
+        refuse_tensor(losses, self._id, self._stacked)
         return self._step(self._given(losses), 0)
 
     def _given(self, losses: Losses) -> dict[str, Tensor]:
@@ -139,7 +127,7 @@ class Reader(Stateful):
             )
         steps = []
         for losses in batches:
-            self._refuse_tensor(losses)
+            refuse_tensor(losses, self._id, self._stacked)
             if ranks is None:
                 step = self._read(losses, number)
             else:
@@ -172,7 +160,7 @@ class Reader(Stateful):
         Raises:
             ValueError: one of them is not finite or not positive.
         """
-        self._refuse_tensor(losses)
+        refuse_tensor(losses, self._id, self._stacked)
         if only is not None:
             given = named(losses, self.tasks)
             losses = {name: given[name] for name in only if name in given}
@@ -208,8 +196,8 @@ class Reader(Stateful):
         """The losses that are fit for use; None where the step is to be skipped."""
         step = self._step(present, number)
         values = step.values.tolist()
-        bad = {n for n, v in zip(step.names, values, strict=True) if not math.isfinite(v)}
-        if bad:
+        if not all(map(math.isfinite, values)):
+            bad = {n for n, v in zip(step.names, values, strict=True) if not math.isfinite(v)}
             if self._skips(bad, step.names):
                 return None
             kept = {n: x for n, x in present.items() if n not in bad}
@@ -268,20 +256,10 @@ class Reader(Stateful):
         return self._nonfinite == "skip_step" or len(shown) == len(names)
 
     def _refuse_small(self, names: Sequence[str], values: Sequence[float], when: str = "") -> None:
-        who, least = f"'{self._id}'", self._least
         if self._transform == "log":
-            who, least = "transform='log'", "above_zero"
-        if least == "any":
-            return
-        low = min(values)
-        if low > 0 or (low == 0 and least == "zero"):
-            return
-        name = names[list(values).index(low)]
-        needs = "positive losses" if least == "above_zero" else "losses that are not negative"
-        raise ValueError(
-            f"loss '{name}' is {low:.4g}{when}, but {who} needs {needs}; add a constant to it, or choose a "
-            "method without a logarithm"
-        )
+            refuse_small(names, values, "transform='log'", "above_zero", when)
+        elif self._least != "any":
+            refuse_small(names, values, f"'{self._id}'", self._least, when)
 
     def _transformed(self, step: Step) -> Step:
         if self._transform == "none":

@@ -34,8 +34,9 @@ class Averaged(Wrapper):
 
     def forward(self, step: Step, gradients: TaskGradients) -> Outcome:
         """See :meth:`Rule.forward`."""
-        outcome = self.inner(step, gradients)
+        outcome = self.inner.forward(step, gradients)
         new = outcome.weights
+        assert new is not None
         with self.seeing(self, step):
             if not self.knows("mean"):
                 self.mean = new.clone()
@@ -44,7 +45,7 @@ class Averaged(Wrapper):
                 self.mean = torch.where(
                     last == new, new, self.share * last + (1 - self.share) * new
                 )
-            return outcome._replace(weights=self.mean)  # type: ignore[no-any-return]
+            return outcome._replace(weights=self.mean)
 
 
 class Kept(Wrapper):
@@ -124,7 +125,7 @@ class Kept(Wrapper):
         if weights is not None:
             return Outcome(weights, None, gradients)
         try:
-            outcome: Outcome = self.inner(step, gradients)
+            outcome: Outcome = self.inner.forward(step, gradients)
         except SolverError:
             weights = self.of(step) if self.on_failure == "keep" else None
             if weights is None:
@@ -137,8 +138,9 @@ class Kept(Wrapper):
 
     def _remember(self, weights: Tensor, step: Step) -> None:
         if step.positions is None:
-            self.last = weights.clone()
-            self._had = set(range(self.tasks))
+            self.last = weights
+            if self._had is None or len(self._had) < self.tasks:
+                self._had = set(range(self.tasks))
             return
         whole = weights.new_full((*weights.shape[:-1], self.tasks), torch.nan)
         if self.knows("last"):
@@ -146,6 +148,12 @@ class Kept(Wrapper):
         whole[..., list(step.positions)] = weights
         self.last = whole
         self._had = (self._had or set()).union(step.positions)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # A method may have given out its own state, and tensors that are saved share no memory.
+        if prefix + "last" in destination:
+            destination[prefix + "last"] = destination[prefix + "last"].clone()
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
         self._had = None

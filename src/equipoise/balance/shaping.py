@@ -35,7 +35,7 @@ class Bounded(Wrapper):
 
     def forward(self, step: Step, gradients: TaskGradients) -> Outcome:
         """See :meth:`Rule.forward`."""
-        outcome: Outcome = self.inner(step, gradients)
+        outcome: Outcome = self.inner.forward(step, gradients)
         assert outcome.weights is not None
         return outcome._replace(weights=outcome.weights.clamp(self.floor, self.cap))
 
@@ -57,7 +57,7 @@ class Preferred(Wrapper):
         priors = torch.tensor(priors_of(self.prior, step), dtype=torch.float64)
         if not self.weighs:
             gradients = gradients.changed(lambda rows: _scaled(rows, priors))
-        outcome: Outcome = self.inner(step, gradients)
+        outcome: Outcome = self.inner.forward(step, gradients)
         if outcome.weights is None:
             return outcome
         return outcome._replace(weights=outcome.weights * priors.to(outcome.weights))
@@ -81,7 +81,7 @@ class Summed(Wrapper):
         Raises:
             ValueError: the weights sum to nothing that can be scaled.
         """
-        outcome: Outcome = self.inner(step, gradients)
+        outcome: Outcome = self.inner.forward(step, gradients)
         count = len(step.names)
         if outcome.direction is not None:
             factor = 1.0 / count if self.to_sum == "one" else 1.0
@@ -111,6 +111,11 @@ def priors_of(prior: Prior, step: Step) -> list[float]:
     values = []
     for name in step.names:
         given = prior.get(name, 1.0)
+        if callable(given) and torch.compiler.is_compiling():
+            raise RuntimeError(
+                f"the prior of task '{name}' depends on the number of the step, which a compiled step does "
+                "not count; compile the model, and call the balancer outside"
+            )
         value = float(given(step.number) if callable(given) else given)
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(

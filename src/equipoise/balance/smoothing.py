@@ -39,11 +39,11 @@ class AveragedGradients(Wrapper):
             ValueError: the step has other shared parameters than the last one.
         """
         if self.kept is not None and self.kept.frozen:
-            return self.inner(step, gradients)  # type: ignore[no-any-return]
+            return self.inner.forward(step, gradients)
         refuse_nonfinite(step, gradients)
         changed = gradients.changed(lambda rows: self._averaged(rows, step))
         changed.taken()
-        return self.inner(step, changed)  # type: ignore[no-any-return]
+        return self.inner.forward(step, changed)
 
     def _averaged(self, rows: Rows, step: Step) -> Rows:
         (new,) = rows
@@ -64,7 +64,7 @@ class PerTensor(Wrapper):
     def forward(self, step: Step, gradients: TaskGradients) -> Outcome:
         """See :meth:`Rule.forward`; the weights shown are the mean over the entries of the model."""
         whole = ByTensor(gradients)
-        outcome: Outcome = self.inner(step, whole)
+        outcome: Outcome = self.inner.forward(step, whole)
         assert outcome.weights is not None
         shown = whole.shares().to(outcome.weights) @ outcome.weights
         return Outcome(shown, whole.combine(outcome.weights), gradients)

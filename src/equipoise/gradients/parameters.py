@@ -23,7 +23,7 @@ from equipoise.gradients.passes import (
     undisturbed,
 )
 from equipoise.gradients.ranks import Ranks
-from equipoise.gradients.shared import Found, SharedParameters
+from equipoise.gradients.shared import Found, SharedParameters, refuse_disagreement
 from equipoise.gradients.step import Step
 
 
@@ -115,7 +115,8 @@ class AtParameters(TaskGradients):
     def take(self) -> Taken:
         """See :meth:`TaskGradients.take`."""
         found, how = self.found, self._how
-        self._refuse_disagreement()
+        if how.ranks is not None and (self._step.uneven or self._step.fresh):
+            refuse_disagreement(found, how.ranks)
         leaves = [*found.shared, *(leaf for own in found.own for leaf in own)]
         factor = how.factor if how.factor is not None else how.scale.value if found.half else 1.0
         with undisturbed(leaves, found.sinks):
@@ -134,23 +135,6 @@ class AtParameters(TaskGradients):
         unit = None if factor == 1.0 else jacobian.new_full((len(jacobian),), factor)
         return Taken([jacobian], unit, sizes)
 
-    def _refuse_disagreement(self) -> None:
-        """Raises where ranks would average gradients of different parameters.
-
-        Raises:
-            ValueError: they found different ones.
-        """
-        ranks = self._how.ranks
-        if ranks is None or not (self._step.uneven or self._step.fresh):
-            return
-        said = ranks.agreed([tuple(p.shape) for p in self.found.shared])
-        if any(shapes != said[0] for shapes in said):
-            counts = ", ".join(str(len(shapes)) for shapes in said)
-            raise ValueError(
-                f"the processes found different shared parameters ({counts} tensors), since some lack a "
-                "task; name them with shared="
-            )
-
     def _jacobian(self, found: Found, factor: float) -> Tensor:
         """Row k the gradient of task k, times ``factor``, and the gradients of the tasks' own parameters."""
         jacobian = empty(len(self._step.names), found.shared)
@@ -168,7 +152,8 @@ class AtParameters(TaskGradients):
                         "it does not depend on them. Leave the loss out of the balancer and add it to the "
                         "result"
                     )
-                self._note_sparse(found.shared, gradients)
+                pairs = zip(found.shared, gradients, strict=True)
+                self._sparse.update(p for p, g in pairs if g is not None and g.is_sparse)
                 fill(jacobian[k], gradients, found.shared)
             if ranks is not None:
                 # Under way while the next task's pass runs.
@@ -218,11 +203,6 @@ class AtParameters(TaskGradients):
             else:
                 yield None
 
-    def _note_sparse(self, shared: Sequence[Tensor], gradients: Gradients) -> None:
-        for tensor, gradient in zip(shared, gradients, strict=True):
-            if gradient is not None and gradient.is_sparse:
-                self._sparse.add(tensor)
-
     def _told_apart(
         self, found: Found, jacobian: Tensor, sizes: list[int], factor: float
     ) -> tuple[Tensor, list[int]]:
@@ -236,10 +216,6 @@ class AtParameters(TaskGradients):
         kept = [piece for piece, k in zip(pieces, heads, strict=True) if k < 0]
         if len(kept) == len(pieces):
             return jacobian, sizes
-        if not kept:
-            raise ValueError(
-                "no parameter has a gradient of two losses: nothing is shared, so there is nothing to balance"
-            )
         return torch.cat(kept, 1), [piece.shape[1] for piece in kept]
 
     # --- handing over -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from equipoise.gradients.graph import Reached, hides, reached
 from equipoise.gradients.passes import NO_REENTRANT
+from equipoise.gradients.ranks import Ranks
 
 NAMED = "named by shared="
 BY_GRAPH = "reached by two losses or more"
@@ -132,6 +133,9 @@ class SharedParameters:
         Returns:
             The parameters with the heads taken out of ``shared``, and for each tensor that was in it, the
             position of the task it is the head of, or -1.
+
+        Raises:
+            ValueError: nothing is shared.
         """
         # A task without any gradient in this step (a hinge loss at 0) says nothing of what it reaches.
         telling = sum(map(any, moved)) > 1
@@ -150,6 +154,10 @@ class SharedParameters:
             if k >= 0:
                 own[k].append(tensor)
         shared = [p for p, k in zip(found.shared, heads, strict=True) if k < 0]
+        if not shared:
+            raise ValueError(
+                "no parameter has a gradient of two losses: nothing is shared, so there is nothing to balance"
+            )
         how = BY_GRADIENT if any(k >= 0 for k in heads) else BY_GRAPH
         return found._replace(shared=shared, own=own, how=how, doubtful=False), heads
 
@@ -239,3 +247,18 @@ def _nothing_shared(names: Sequence[str], loose: bool, hidden: bool) -> str:
         f"no trainable parameter is reached by two of the losses {who}: nothing is shared, so there is "
         "nothing to balance. If the trunk is frozen, unfreeze it or use a method that looks at losses only"
     )
+
+
+def refuse_disagreement(found: Found, ranks: Ranks) -> None:
+    """Raises where ranks would average gradients of different parameters.
+
+    Raises:
+        ValueError: they found different ones.
+    """
+    said = ranks.agreed([tuple(p.shape) for p in found.shared])
+    if any(shapes != said[0] for shapes in said):
+        counts = ", ".join(str(len(shapes)) for shapes in said)
+        raise ValueError(
+            f"the processes found different shared parameters ({counts} tensors), since some lack a "
+            "task; name them with shared="
+        )

@@ -63,6 +63,9 @@ class Step(NamedTuple):
 def stacked(losses: Sequence[Tensor | None]) -> Tensor:
     """The losses as ``Tensor[K]``, in single precision or better, 0 for None."""
     first = next(loss for loss in losses if loss is not None)
+    if all(x is not None and x.dtype is first.dtype and x.device == first.device for x in losses):
+        together = torch.stack(losses)  # type: ignore[arg-type]
+        return together.float() if first.dtype in _NARROW else together
     device = first.device
     given = [
         first.new_zeros(()) if x is None else x if x.device == device else x.to(device)

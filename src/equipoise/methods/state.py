@@ -58,14 +58,12 @@ class Stateful(nn.Module):
             self._blank.discard(name)
             if self.state[name] == ROWS:
                 object.__setattr__(self, name, value)
-                return
-        super().__setattr__(name, value)
-
-    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """See :meth:`torch.nn.Module.register_buffer`; a state that is given a tensor has a value."""
-        super().register_buffer(name, tensor, persistent)
-        if tensor is not None:
-            self._blank.discard(name)
+            else:
+                # What torch's own way ends in, without its search for parameters of that name: this is on the
+                # way of every step.
+                self._buffers[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def allocate(self, tasks: int) -> None:
         """Makes room for the state of that many tasks; called once, before the first step."""

@@ -162,12 +162,10 @@ class AtParameters(TaskGradients):
             finish()
         return jacobian
 
-    def _last(self) -> int:
-        return max(k for k, loss in enumerate(self._step.losses) if loss is not None)
-
     def _rows(self, found: Found, factor: float) -> Iterator[Gradients | None]:
         """One backward pass a task, through its head and the shared parameters."""
-        last, shared = self._last(), found.shared
+        shared = found.shared
+        last = max(k for k, loss in enumerate(self._step.losses) if loss is not None)
         for k, loss in enumerate(self._step.losses):
             if loss is None:
                 yield None
@@ -299,6 +297,5 @@ class AtParameters(TaskGradients):
         return self._behind(shown, [*found.shared, *own], gradients)
 
     def _behind(self, shown: Tensor, leaves: list[Tensor], gradients: Gradients) -> Tensor:
-        once = not self._how.keep_graph
-        value = self._step.light().weighted(shown)
+        value, once = self._step.light().weighted(shown), not self._how.keep_graph
         return Delivery(leaves, gradients, self.found.sinks, once=once).behind(value)

@@ -24,7 +24,7 @@ from equipoise.study import (
     headline,
     warnings,
 )
-from equipoise.study.protocols import PROTOCOLS
+from equipoise.study.questions import PROTOCOLS
 
 
 def write(store: Store, out: Path | None = None) -> Path:

@@ -2,7 +2,8 @@
 
 from equipoise.study.executors import Executor, Inline, Local
 from equipoise.study.findings import ArmFindings, Findings, findings
-from equipoise.study.protocols import PROTOCOLS, Arm, Candidate, Protocol, arms
+from equipoise.study.protocols import Arm, Candidate, arms
+from equipoise.study.questions import PROTOCOLS, Protocol
 from equipoise.study.run import Listener, run
 from equipoise.study.selection import Choice, choose
 from equipoise.study.spec import MethodSpec, Spec, load, parse

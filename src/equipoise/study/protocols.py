@@ -1,4 +1,4 @@
-"""Protocols: what is compared with what, as data, and the trials that follow from it."""
+"""The arms of a comparison, and the trials that follow from its protocol."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from equipoise.study.questions import PROTOCOLS
+from equipoise.study.spec import Spec
 from equipoise.study.trial import SINGLE_TASK, Trial, with_options
-
-if TYPE_CHECKING:
-    from equipoise.study.spec import Spec
 
 # Away from the seeds of final trials, so that a final trial never repeats a run it was selected by.
 FIRST_TUNING_SEED = 1_000_000
@@ -64,49 +63,6 @@ class Candidate:
     def option(self, name: str) -> Any:
         """The value of an option."""
         return json.loads(self.options)[name]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A way to compare.
-
-    Attributes:
-        id: as a study names it.
-        question: what it answers.
-        source: where it is from.
-        controls: methods that are in every study of this protocol, next to the single-task networks.
-    """
-
-    id: str
-    question: str
-    source: str
-    controls: tuple[tuple[str, Mapping[str, Any]], ...]
-
-
-_RANDOM_WEIGHTING = (
-    "Lin et al., Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task "
-    "Learning, TMLR 2022, arXiv:2111.10603"
-)
-_DISTRIBUTIONS = ("normal", "uniform", "dirichlet", "bernoulli", "constrained_bernoulli")
-
-PROTOCOLS: Mapping[str, Protocol] = {
-    "litmus": Protocol(
-        "litmus",
-        "Does a method do better than equal weights, and better than random ones?",
-        _RANDOM_WEIGHTING,
-        (("ew", {}), ("rlw", {}), ("rgw", {})),
-    ),
-    "litmus_distributions": Protocol(
-        "litmus_distributions",
-        "As litmus, with every distribution of random weights.",
-        _RANDOM_WEIGHTING,
-        (
-            ("ew", {}),
-            *(("rlw", {"distribution": each}) for each in _DISTRIBUTIONS),
-            *(("rgw", {"distribution": each}) for each in _DISTRIBUTIONS),
-        ),
-    ),
-}
 
 
 def arms(spec: Spec, tasks: Iterable[str]) -> list[Arm]:

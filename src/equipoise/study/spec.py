@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from equipoise.methods.catalogue import find
-from equipoise.study.protocols import PROTOCOLS
+from equipoise.study.questions import PROTOCOLS
 from equipoise.study.trial import SINGLE_TASK
 
 if sys.version_info >= (3, 11):

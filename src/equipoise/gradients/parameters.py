@@ -220,9 +220,8 @@ class AtParameters(TaskGradients):
 
     def overflows(self) -> bool:
         """Whether the factor that was asked for is too large for some task gradient; asks for them."""
-        if self._how.factor is None:
-            return False
-        return not all(bool(part.isfinite().all()) for part in self.taken().rows)
+        asked = self._how.factor is not None
+        return asked and not all(bool(part.isfinite().all()) for part in self.taken().rows)
 
     def overflowed(self) -> Tensor:
         """The loss with its gradients as they came, for a GradScaler to find them not finite."""

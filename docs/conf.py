@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "methods",
+    "exactness",
 ]
 exclude_patterns = ["_build", "**/*.inc"]
 # The browser loads MathJax when a page is read; building needs no network.

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# Folders whose outcomes say where the balancer is exact.
+EXACTNESS = ("tests/setups/", "tests/ranks/")
+
+
+class Exactness:
+    """Writes what became of the tests about set-ups and processes, for the page that shows it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.outcomes: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        # Workers of xdist add the group of a test to its name.
+        name = report.nodeid.partition("@")[0]
+        if not name.startswith(EXACTNESS):
+            return
+        if report.when == "call" or report.outcome != "passed":
+            worst = self.outcomes.get(name) == "failed"
+            self.outcomes[name] = "failed" if worst else report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        text = json.dumps(dict(sorted(self.outcomes.items())), indent=0)
+        self.file.write_text(text + "\n", encoding="utf-8")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,6 +43,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder with reference numbers in the format golden-1 (default: tests/golden)",
     )
+    parser.addoption(
+        "--exactness",
+        type=Path,
+        metavar="FILE",
+        help="write the outcomes of tests/setups and tests/ranks there, as docs/exactness.json holds them",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("exactness")
+    # With xdist, only the process that hears of all tests writes.
+    if file is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Exactness(file), "exactness")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -44,6 +44,19 @@ HEADS = {
     "unweighted": "the gradient of their plain loss; only the shared part is balanced",
 }
 SUMS = {"K": "the number of tasks", "1": "one", "free": "nothing fixed"}
+# Digits with three tasks, ten seeds: points of Delta_m against equal weights, exact and at the features.
+DELTA_M = {
+    "nash_mtl": (5.2, 4.5),
+    "imtl_g": (4.5, 3.6),
+    "cagrad": (4.1, 3.3),
+    "aligned_mtl": (3.2, 3.8),
+    "pcgrad": (1.2, 0.0),
+    "upgrad": (1.1, 0.0),
+    "mgda": (-0.1, -17.3),
+}
+# A variant that loses more than this is warned of.
+MUCH = 10.0
+SAMO = "around any method of one batch"
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 
 
@@ -119,6 +132,28 @@ def signature(cls: type[Method]) -> str:
     return f"Balancer({', '.join([repr(cls.card.id), *options])})".replace("'", '"')
 
 
+def variant(method_id: str) -> str:
+    """How the features variant did beside the exact method, where it was measured."""
+    exact, features = DELTA_M[method_id]
+    told = (
+        f"a variant: on digits, ten seeds, Δm against equal weights is {exact:+.1f} points on the "
+        f"parameters route and {features:+.1f} at the features"
+    )
+    if exact - features > MUCH:
+        told += ". **The variant can fail where the method does not**: compare both before you rely on it"
+    return told + " (:doc:`/exact`)"
+
+
+def variants() -> str:
+    """The table of :func:`variant`, for all methods measured."""
+    rows = [("method", "parameters (exact)", "features (variant)", "difference")]
+    rows += [
+        (f":ref:`{name} <method-{name}>`", f"{exact:+.1f}", f"{found:+.1f}", f"{found - exact:+.1f}")
+        for name, (exact, found) in DELTA_M.items()
+    ]
+    return table(rows, "28 24 24 24", header=True)
+
+
 def page(cls: type[Method]) -> str:
     """The page of a method."""
     card = cls.card
@@ -132,6 +167,7 @@ def page(cls: type[Method]) -> str:
         ("On the web", link),
         ("Needs", NEEDS.get(cls.needs, escaped(cls.needs))),
         ("Routes", ", ".join(cls.routes)),
+        *([("At the features", variant(card.id))] if card.id in DELTA_M else []),
         ("Passes through the trunk", passes_of(cls)),
         ("Heads get", HEADS[card.heads]),
         ("Weights sum to", SUMS[card.weight_sum]),
@@ -187,6 +223,15 @@ def overview() -> str:
             for cls in found
         ]
         parts += [kind, "-" * len(kind), "", table(rows, "18 46 12 14 10", header=True), ""]
+    parts += [
+        SAMO.capitalize(),
+        "-" * len(SAMO),
+        "",
+        "SAMO (`arXiv:2507.07883 <https://arxiv.org/abs/2507.07883>`__) is no method but goes around one: "
+        "``balancer.sharpness_aware(closure)`` takes the task gradients where a small step uphill leads. See "
+        ":doc:`/recipes`.",
+        "",
+    ]
     parts += [".. toctree::", "   :hidden:", ""]
     parts += [f"   pages/{cls.card.id}" for classes in by_kind().values() for cls in classes]
     return "\n".join(parts) + "\n"
@@ -221,6 +266,7 @@ def readme_table() -> str:
             "bilevel": "losses of validation batches",
         }.get(needs or "", "other")
         lines.append(f"| {label} | {', '.join(f'`{cls.card.id}`' for cls in found)} |")
+    lines.append(f"| {SAMO} | samo (`balancer.sharpness_aware`) |")
     return "\n".join(lines)
 
 
@@ -228,6 +274,7 @@ def write(folder: Path) -> None:
     """Writes pages, figures and tables; touches only files whose content changes."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {"overview.inc": overview(), "names.inc": names_elsewhere()}
+    wanted["variants.inc"] = variants()
     for cls in classes():
         wanted[f"{cls.card.id}.rst"] = page(cls)
         if figures.drawn(cls):

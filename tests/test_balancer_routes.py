@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from typing import Any
 
@@ -17,6 +18,10 @@ from networks import NETWORKS, TASKS, Network, build, plain_views
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 IDS = [card.id for card in equipoise.methods()]
 ROUTES = ("losses", "parameters", "features")
+DTYPES = (torch.float32, torch.float64)
+CALLS = ("scalar", "backward")
+# One method of each kind: weights that are known, learned, solved for, drawn; single entries; averages.
+FAMILIES = ("ew", "uw", "mgda", "rgw", "graddrop", "db_mtl")
 
 
 def new_method(method_id: str) -> Method:
@@ -36,6 +41,24 @@ def options(method_id: str, route: str) -> str | None:
     if route == "features" and not isinstance(method, LossMethod) and route not in method.routes:
         return "compares gradients over steps"
     return None
+
+
+def with_route(route: str) -> list[str]:
+    """The methods that have it."""
+    return [method_id for method_id in IDS if options(method_id, route) is None]
+
+
+def setups() -> list[Any]:
+    """Every method's routes once, with networks, precisions and calls in turn; families in full."""
+    settings = list(itertools.product(NETWORKS, DTYPES, CALLS))
+    out = []
+    for shift, route in enumerate(ROUTES):
+        for number, method_id in enumerate(with_route(route)):
+            turn = [settings[(5 * number + shift) % len(settings)]]
+            for name, dtype, call in settings if method_id in FAMILIES else turn:
+                parts = (method_id, route, name, str(dtype).split(".")[1], call)
+                out.append(pytest.param(method_id, route, name, dtype, call, id="-".join(parts)))
+    return out
 
 
 def gradients(network: Network) -> dict[str, Tensor]:
@@ -137,18 +160,11 @@ def assert_close(got: dict[str, Tensor], want: dict[str, Tensor], tolerance: flo
             assert gap <= tolerance * scale, f"{n}: {gap:.2e} of {scale:.2e}"
 
 
-@pytest.mark.parametrize("fast", [False, True], ids=["scalar", "backward"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("method_id", IDS)
+@pytest.mark.parametrize(("method_id", "route", "name", "dtype", "call"), setups())
 def test_every_call_leaves_the_gradient_of_the_reference(
-    method_id: str, route: str, name: str, dtype: torch.dtype, fast: bool
+    method_id: str, route: str, name: str, dtype: torch.dtype, call: str
 ) -> None:
-    reason = options(method_id, route)
-    if reason:
-        pytest.skip(f"{method_id} on the {route} route: {reason}")
-    got = by_balancer(name, dtype, method_id, route, fast)
+    got = by_balancer(name, dtype, method_id, route, call == "backward")
     assert_close(got, by_reference(name, dtype, method_id, route), TOLERANCE[dtype])
 
 
@@ -165,13 +181,17 @@ def exact_through_share(method_id: str, fast: bool) -> dict[str, Tensor]:
     return gradients(network)
 
 
-@pytest.mark.parametrize("fast", [False, True], ids=["scalar", "backward"])
-@pytest.mark.parametrize("method_id", IDS)
-def test_exact_route_from_shared_features_is_the_exact_route(method_id: str, fast: bool) -> None:
-    if options(method_id, "parameters"):
-        pytest.skip("has an interface of its own")
+@pytest.mark.parametrize(
+    ("method_id", "call"),
+    [
+        (method_id, call)
+        for number, method_id in enumerate(with_route("parameters"))
+        for call in (CALLS if method_id in FAMILIES else (CALLS[number % 2],))
+    ],
+)
+def test_exact_route_from_shared_features_is_the_exact_route(method_id: str, call: str) -> None:
     want = by_reference("mlp", torch.float64, method_id, "parameters")
-    assert_close(exact_through_share(method_id, fast), want, 1e-10)
+    assert_close(exact_through_share(method_id, call == "backward"), want, 1e-10)
 
 
 class CountBackward(torch.autograd.Function):
@@ -187,11 +207,8 @@ class CountBackward(torch.autograd.Function):
         return g
 
 
-@pytest.mark.parametrize("method_id", IDS)
+@pytest.mark.parametrize("method_id", with_route("features"))
 def test_features_route_runs_the_trunk_backward_once(method_id: str) -> None:
-    reason = options(method_id, "features")
-    if reason:
-        pytest.skip(reason)
     network = build("mlp")
     balancer = equipoise.Balancer(new_method(method_id), TASKS, route="features")
     hooked = []
@@ -203,11 +220,9 @@ def test_features_route_runs_the_trunk_backward_once(method_id: str) -> None:
     assert (CountBackward.runs, len(hooked)) == (1, 1)
 
 
-@pytest.mark.parametrize("method_id", IDS)
+@pytest.mark.parametrize("method_id", with_route("parameters"))
 def test_a_scaled_loss_leaves_the_scaled_gradient(method_id: str) -> None:
     """As a GradScaler, or a mean over accumulated batches, would scale it."""
-    if options(method_id, "parameters"):
-        pytest.skip("has an interface of its own")
     for route in new_method(method_id).routes:
         want = by_reference("mlp", torch.float64, method_id, route)
         network = build("mlp")

@@ -170,7 +170,9 @@ class Pipeline(Observed):
                 self.note(light, outcome, gradients, "features")
                 return outcome.weights, outcome.direction
 
-            total = source.deliver_later(balance, self._heads(step, None))
+            own = self.rule.method.head_factors(step.values)
+            plain = own is None and not self._options.prior
+            total = source.deliver_later(balance, self._heads(step, None), plain=plain)
             return self._finished(total, step, None, ranks)
         outcome = self._ruled(step, source)
         seen = source if source.asked else None

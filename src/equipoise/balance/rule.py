@@ -58,10 +58,8 @@ class Rule(Stateful):
     A rule that does not ask costs no backward pass.
     """
 
-    @property
-    def method(self) -> Method:
-        """The published method inside."""
-        raise NotImplementedError
+    # The published method inside.
+    method: Method
 
     @property
     def kept(self) -> Any:
@@ -108,11 +106,7 @@ class Plain(Rule):
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.maths = method
-
-    @property
-    def method(self) -> Method:
-        """The method."""
-        return self.maths
+        self.__dict__["method"] = method
 
     def allocate(self, tasks: int) -> None:
         """See :meth:`Rule.allocate`."""
@@ -169,11 +163,7 @@ class Wrapper(Rule):
     def __init__(self, inner: Rule) -> None:
         super().__init__()
         self.inner = inner
-
-    @property
-    def method(self) -> Method:
-        """The published method inside."""
-        return self.inner.method
+        self.__dict__["method"] = inner.method
 
     @property
     def kept(self) -> Any:

@@ -21,9 +21,10 @@ from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import SharedParameters
 from equipoise.gradients.step import Step
 from equipoise.methods.base import Card, Method
+from equipoise.methods.state import Stateful
 
 
-class Standing(nn.Module):
+class Standing(Stateful):
     """The parts of a balancer.
 
     Attributes:

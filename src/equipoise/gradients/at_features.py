@@ -117,17 +117,20 @@ class AtFeatures(FeatureGradients):
             return self._step.weighted(heads)
         return self.deliver_later(lambda _: (weights, direction), heads, looks=False)
 
-    def deliver_later(self, balance: Balance, heads: Tensor, *, looks: bool = True) -> Tensor:
+    def deliver_later(
+        self, balance: Balance, heads: Tensor, *, looks: bool = True, plain: bool = False
+    ) -> Tensor:
         """The balanced loss whose backward pass finds the weights.
 
         Args:
             balance: from task gradients to weights, or to the combined gradients.
             heads: what each head's gradient is multiplied with, ``Tensor[K]``.
             looks: whether ``balance`` looks at the task gradients.
+            plain: whether ``heads`` is all ones.
         """
         values = self._step.values if looks else None
         factors = heads.detach().to(self._step.values.device, torch.float64)
-        arrived = _Arrived(balance, factors, self._ranks, self._features, values)
+        arrived = _Arrived(balance, factors, self._ranks, self._features, values, plain=plain)
         self._share.arm(self._step, arrived)
         return noting_scale(self._step.weighted(heads), self._share.plan)
 
@@ -145,8 +148,11 @@ class _Arrived:
         ranks: Ranks | None,
         features: Sequence[Tensor],
         values: Tensor | None,
+        *,
+        plain: bool,
     ) -> None:
         self._values = values
+        self._plain = plain
         self._balance = balance
         self._heads = heads
         self._ranks = ranks
@@ -159,18 +165,26 @@ class _Arrived:
 
     def _combined(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
         started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
+        if self._plain and host.at_hand(started) and host.number(started) == 1.0:
+            return self._balanced(FeatureGradients(self._ranks, self._features, Taken(rows)), None)
         taken = Taken(rows, started * self._heads)
         gradients = FeatureGradients(self._ranks, self._features, taken)
-        if self._known is None:
-            if self._values is not None and _overflowed(gradients, self._values, started):
+        if self._known is None and self._values is not None:
+            if _overflowed(gradients, self._values, started):
                 # A GradScaler finds this, skips the step and lowers its scale; the method has not seen it.
                 return [part.sum(0) for part in rows]
+        return self._balanced(gradients, started)
+
+    def _balanced(self, gradients: TaskGradients, started: Tensor | None) -> list[Tensor]:
+        if self._known is None:
             self._known = self._balance(gradients)
         weights, direction = self._known
         if direction is None:
             assert weights is not None
             # What arrives carries the factor already.
             return gradients.combine(weights, started)
+        if started is None:
+            return direction
         return [part * started.to(part) for part in direction]
 
 

@@ -216,4 +216,5 @@ def entries_of(tensor: Tensor) -> int:
 def _shaped(piece: Tensor, like: Tensor) -> Tensor:
     if like.is_complex():
         return torch.view_as_complex(piece.view(*like.shape, 2)).to(like.dtype)
-    return piece.view(like.shape).to(like.dtype)
+    piece = piece.view(like.shape)
+    return piece if piece.dtype is like.dtype else piece.to(like.dtype)

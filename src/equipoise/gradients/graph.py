@@ -12,6 +12,7 @@ from torch.autograd.graph import get_gradient_edge
 
 # DistributedDataParallel passes its outputs through such a node, in some of its modes.
 _SINK = "_DDPSinkBackward"
+_CAST = "ToCopyBackward0"
 
 
 @dataclass
@@ -68,14 +69,16 @@ def reached(
             if not node.next_functions:
                 used.setdefault(node, (0, 0))
                 continue
-            half = half or node._input_metadata[0].dtype == torch.float16
             for position, (below, output) in enumerate(node.next_functions):
                 if below is None:
                     continue
                 if not below.next_functions:
                     use = (node._sequence_nr(), position)
                     used[below] = min(use, used.get(below, use))
-                elif below.name() == _SINK:
+                    # Under autocast a parameter is cast before it is used.
+                    if type(node).__name__ == _CAST and not half:
+                        half = node._input_metadata[0].dtype == torch.float16
+                elif type(below).__name__ == _SINK:
                     sinks[below] = None
                     stack += _behind(below, output)
                     continue
@@ -86,6 +89,7 @@ def reached(
     for node in sorted(used, key=lambda n: used[n]):
         variable: Tensor | None = getattr(node, "variable", None)
         if variable is not None and node in first:
+            half = half or variable.dtype == torch.float16
             leaf = variable if instead is None else instead.get(variable, variable)
             (common if node in shared else own[first[node]]).append(leaf)
     return Reached(common, own, list(sinks), half)

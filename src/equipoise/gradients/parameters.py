@@ -152,9 +152,7 @@ class AtParameters(TaskGradients):
                         "it does not depend on them. Leave the loss out of the balancer and add it to the "
                         "result"
                     )
-                pairs = zip(found.shared, gradients, strict=True)
-                self._sparse.update(p for p, g in pairs if g is not None and g.is_sparse)
-                fill(jacobian[k], gradients, found.shared)
+                self._sparse.update(fill(jacobian[k], gradients, found.shared))
             if ranks is not None:
                 # Under way while the next task's pass runs.
                 waiting.append(ranks.mean_in_place(jacobian[k]))

@@ -15,6 +15,7 @@ NO_REENTRANT = (
     "torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or balance at the features with "
     "balancer.share()"
 )
+_SPARSE = torch.sparse_coo
 # A list of gradients, None where a tensor is not reached.
 Found = list[Tensor | None]
 
@@ -117,13 +118,18 @@ def down(
     return list(grad(outputs, list(tensors), starts, retain_graph=keep_graph, allow_unused=True))
 
 
-def fill(row: Tensor, found: Sequence[Tensor | None], like: Sequence[Tensor]) -> None:
-    """Writes one task's gradients into its row: one copy, whatever the number of parameters."""
+def fill(row: Tensor, found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Writes one task's gradients into its row: one copy, whatever the number of parameters.
+
+    Returns:
+        The parameters whose gradients are sparse.
+    """
     pieces = [
         row.new_zeros(p.numel() * (2 if p.is_complex() else 1)) if g is None else _flat(g, row)
         for g, p in zip(found, like, strict=True)
     ]
     torch.cat(pieces, out=row)
+    return [p for p, g in zip(like, found, strict=True) if g is not None and g.layout is _SPARSE]
 
 
 def _flat(gradient: Tensor, row: Tensor) -> Tensor:
@@ -131,7 +137,8 @@ def _flat(gradient: Tensor, row: Tensor) -> Tensor:
         gradient = gradient.to_dense()
     if gradient.is_complex():
         gradient = torch.view_as_real(gradient.resolve_conj())
-    return gradient.reshape(-1).to(row)
+    flat = gradient.reshape(-1)
+    return flat if flat.dtype is row.dtype and flat.device == row.device else flat.to(row)
 
 
 def empty(tasks: int, like: Sequence[Tensor]) -> Tensor:

@@ -64,6 +64,9 @@ class Stateful(nn.Module):
                 self._buffers[name] = value
         else:
             super().__setattr__(name, value)
+            if isinstance(value, nn.Module):
+                # Found at once, not by torch's search through parameters, buffers and modules.
+                self.__dict__[name] = value
 
     def allocate(self, tasks: int) -> None:
         """Makes room for the state of that many tasks; called once, before the first step."""

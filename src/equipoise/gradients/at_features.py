@@ -169,10 +169,10 @@ class _Arrived:
             return self._balanced(FeatureGradients(self._ranks, self._features, Taken(rows)), None)
         taken = Taken(rows, started * self._heads)
         gradients = FeatureGradients(self._ranks, self._features, taken)
-        if self._known is None and self._values is not None:
-            if _overflowed(gradients, self._values, started):
-                # A GradScaler finds this, skips the step and lowers its scale; the method has not seen it.
-                return [part.sum(0) for part in rows]
+        looked = None if self._known is not None else self._values
+        if looked is not None and _overflowed(gradients, looked, started):
+            # A GradScaler finds this, skips the step and lowers its scale; the method has not seen it.
+            return [part.sum(0) for part in rows]
         return self._balanced(gradients, started)
 
     def _balanced(self, gradients: TaskGradients, started: Tensor | None) -> list[Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -368,9 +369,7 @@ SEVERAL = (
             SYNC + "test_alone_every_rank_has_its_own_weights[uw_so]",
             note="each process weighs by its own batch",
         ),
-        near(
-            SYNC + "test_alone_every_rank_has_its_own_weights[mgda]", note="how far: see below"
-        ),
+        near(SYNC + "test_alone_every_rank_has_its_own_weights[mgda]", note="how far: see below"),
         None,
     ),
 )
@@ -437,15 +436,28 @@ def table(rows: tuple[Row, ...], names: Mapping[str, str]) -> list[str]:
     return [*lines, ""]
 
 
+def summary(names: Mapping[str, str]) -> str:
+    """The run in one sentence."""
+    count = Counter(names.values())
+    if not names:
+        return "The tests have not been run."
+    text = f"Of {len(names):,} tests {count['passed']:,} passed and {count['failed']:,} failed"
+    if count["skipped"]:
+        text += f"; {count['skipped']:,} were skipped, for want of a GPU or of a library, or since the method "
+        text += "has no such case"
+    return text + "."
+
+
 class ExactnessTable(SphinxDirective):
-    """``.. exactness:: one`` or ``several``."""
+    """``.. exactness:: one``, ``several``, or ``run`` for the tests in all."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         file = Path(self.env.srcdir) / "exactness.json"
         self.env.note_dependency(str(file))
-        lines = table(TABLES[self.arguments[0]], outcomes(file))
+        which, names = self.arguments[0], outcomes(file)
+        lines = [summary(names)] if which == "run" else table(TABLES[which], names)
         return self.parse_text_to_nodes("\n".join(lines))
 
 

@@ -35,6 +35,7 @@ class Network(nn.Module):
         self.heads = nn.ModuleList([nn.Linear(32, 4), nn.Linear(32, 1), nn.Linear(32, 1)])
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """The heads' outputs."""
         z = self.trunk(x)
         return [head(z) for head in self.heads]
 

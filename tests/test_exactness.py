@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -80,3 +82,22 @@ def test_a_cell_says_what_became_of_its_tests() -> None:
     bare = table.exact("setups/a.py::test_c")
     assert table.said(bare, {"tests/setups/a.py::test_c": "passed"}) == "exact (1 test)"
     assert table.said(None, {}) == "–"
+
+
+@pytest.mark.slow
+def test_the_script_of_the_page_measures_what_the_page_shows() -> None:
+    """Common Gramians are nearer to the whole batch than none, for every method on average."""
+    script = ROOT / "examples" / "sync_distance.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--sizes", "8", "--steps", "5"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    _, *rows = done.stdout.strip().splitlines()
+    page = (ROOT / "docs" / "exact.rst").read_text(encoding="utf-8")
+    found = {row.split()[0]: [float(gap) for gap in row.split()[1:]] for row in rows}
+    assert found and all(f":ref:`{method} <" in page for method in found)
+    common, alone = (sum(column) for column in zip(*found.values(), strict=True))
+    assert 0 < common < alone

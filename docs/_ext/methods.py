@@ -148,7 +148,12 @@ def variants() -> str:
     """The table of :func:`variant`, for all methods measured."""
     rows = [("method", "parameters (exact)", "features (variant)", "difference")]
     rows += [
-        (f":ref:`{name} <method-{name}>`", f"{exact:+.1f}", f"{found:+.1f}", f"{found - exact:+.1f}")
+        (
+            f":ref:`{name} <method-{name}>`",
+            f"{exact:+.1f}",
+            f"{found:+.1f}",
+            f"{found - exact:+.1f}",
+        )
         for name, (exact, found) in DELTA_M.items()
     ]
     return table(rows, "28 24 24 24", header=True)

@@ -89,7 +89,7 @@ class Stateful(nn.Module):
         if name not in self.state:
             raise ValueError(
                 f"{self._called()} recalls '{name}', which its class does not declare: add it to `state`, as "
-                f"in state = {{'{name}': (-1,)}} for a Tensor[K], so that it is saved and absent tasks keep it"
+                f"in state = {{'{name}': (-1,)}} for a Tensor[K]; then it is saved, and absent tasks keep it"
             )
         kept: Tensor | None = getattr(self, name)
         if kept is None or name in self._blank:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 import equipoise
 from equipoise import Balancer
+from equipoise.balance.rule import Plain
+from equipoise.balance.smoothing import PerTensor
 from networks import TASKS, Network, build, plain_views
 
 
@@ -108,3 +110,8 @@ def test_adatask_is_one_adam_a_task() -> None:
             p.grad = g.clone()
             adam.step()
     torch.testing.assert_close(-total, points[0].detach() + points[1].detach())
+
+
+def test_a_rule_by_tensor_around_a_method_without_inner_products_is_refused() -> None:
+    with pytest.raises(ValueError, match="'uw_so' does not look at inner products"):
+        PerTensor(Plain(equipoise.method("uw_so")))

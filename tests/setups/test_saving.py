@@ -12,6 +12,7 @@ from one_by_one import TASKS, Model, balancer_of, clear, flat, outcome, run, ste
 from torch import Tensor, nn
 
 from equipoise import Balancer
+from equipoise.methods.base import Card, LossMethod
 
 STATEFUL = ("uw", "dwa", "famo", "rlw", "nash_mtl", "gradvac", "db_mtl", "moco", "graddrop", "rgw")
 LEARNED = ("uw", "imtl_l")
@@ -148,3 +149,25 @@ def test_a_module_list_of_balancers_is_moved_and_saved_as_one() -> None:
         clear(model.parameters())
         step_of(new, model, "parameters")
         assert torch.equal(first, flat([p.grad for p in model.parameters()]))
+
+
+class _Undeclared(LossMethod):
+    """A method of one's own that forgets to declare its state."""
+
+    card = Card(
+        id="undeclared",
+        name="Undeclared",
+        equation="w",
+        heads="weighted",
+        weight_sum="1",
+        degree=0.0,
+        unit_free=False,
+    )
+
+    def weights(self, losses: Tensor) -> Tensor:
+        return self.recall("before", losses)
+
+
+def test_state_that_is_not_declared_is_told_of() -> None:
+    with pytest.raises(ValueError, match=r"undeclared recalls 'before'.*add it to `state`"):
+        Balancer(_Undeclared())(Model().plain())

@@ -21,7 +21,8 @@ from one_by_one import (
 )
 from torch import Tensor
 
-from equipoise import SolverError
+from equipoise import Balancer, SolverError
+from equipoise.methods.base import Card, LossMethod
 
 LEARNED = ("uw", "imtl_l")
 WAYS = [
@@ -182,3 +183,41 @@ def test_a_solver_that_fails_in_the_first_step_is_not_papered_over() -> None:
         balancer.method.weights = fail
         with pytest.raises(SolverError):
             run(balancer, Model().plain())
+
+
+class _Two(LossMethod):
+    """A method of one's own, with two learned numbers a task."""
+
+    card = Card(
+        id="two",
+        name="Two",
+        equation="w",
+        heads="weighted",
+        weight_sum="",
+        degree=0.0,
+        unit_free=False,
+    )
+    learns = True
+
+    def begin(self, tasks: int) -> None:
+        self.a = torch.nn.Parameter(torch.zeros(tasks))
+        self.b = torch.nn.Parameter(torch.zeros(2, tasks))
+
+    def weights(self, losses: Tensor) -> Tensor:
+        return torch.exp(-self.a - self.b.sum(0)).to(losses)
+
+    def penalty(self) -> Tensor:
+        return self.a + self.b.sum(0)
+
+
+def test_several_learned_tensors_are_stepped_here_and_saved() -> None:
+    model, balancer = Model(), Balancer(_Two(), TASKS, self_optimized=0.1)
+    for _ in range(3):
+        balancer(model.plain())
+    again = Balancer(_Two(), self_optimized=0.1)
+    again.load_state_dict(balancer.state_dict())
+    for other in (balancer, again):
+        other(model.plain())
+    for name, value in balancer.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    assert all(bool((p != 0).all()) for p in balancer.method.parameters())

@@ -8,7 +8,7 @@ from typing import Literal
 from equipoise.balance.reuse import Averaged, Kept, OnFailure
 from equipoise.balance.rule import Plain, Rule
 from equipoise.balance.shaping import Bounded, Preferred, Prior, Summed, WeightSum
-from equipoise.balance.smoothing import AveragedGradients, PerTensor
+from equipoise.balance.smoothing import AveragedGradients, PerTensor, refuse_by_tensor
 from equipoise.gradients.ranks import Sync
 from equipoise.methods.base import (
     CrossBatchMethod,
@@ -126,7 +126,8 @@ def check(method: Method, options: Options) -> None:
             "balance by these alone; use sync='exact'"
         )
     if options.by_tensor(method):
-        _check_by_tensor(method, name, options)
+        refuse_by_tensor(method)
+        _check_by_tensor(options)
     if options.route == "features":
         check_features(method, options)
 
@@ -147,12 +148,7 @@ def _check_forum(name: str, options: Options, about_weights: list[str]) -> None:
         )
 
 
-def _check_by_tensor(method: Method, name: str, options: Options) -> None:
-    if not isinstance(method, GramianMethod) or not method.reads_gramian:
-        raise ValueError(
-            f"{name} does not look at inner products of task gradients, so there is nothing to "
-            "do block by block (blocks='parameter')"
-        )
+def _check_by_tensor(options: Options) -> None:
     if options.heads == "weighted" or options.weight_ema > 0 or options.update_every > 1:
         raise ValueError(
             "with blocks='parameter' every tensor has weights of its own, so the heads cannot be "

@@ -100,31 +100,29 @@ class Learning:
             self._optimizer = torch.optim.Adam(self.parameters(), lr=self.rate)
         return self._optimizer
 
-    # The numbers of an Adam, one row a parameter: first and second moment, and the count of steps.
+    # The numbers of an Adam: first and second moment of every entry, and the count of steps.
 
     def written(self) -> Tensor | None:
-        """The optimiser's state, ``Tensor[3, K]``, for ``state_dict``; None where there is none."""
+        """The optimiser's state, ``Tensor[3, P]``, for ``state_dict``; None where there is none."""
         if not self.rate or not self.parameters():
             return None
-        (weights,) = self.parameters()
-        state = self.optimizer().state.get(weights)
-        zero = torch.zeros_like(weights.detach())
-        if not state:
-            return torch.stack([zero, zero, zero])
-        return torch.stack([state["exp_avg"], state["exp_avg_sq"], zero + state["step"].to(zero)])
+        kept = self.optimizer().state
+        return torch.cat([_written(kept.get(weights), weights) for weights in self.parameters()], 1)
 
     def read(self, written: Tensor) -> None:
         """Restores it."""
-        (weights,) = self.parameters()
-        first, second, steps = written.to(weights.device).unbind()
         self._optimizer = None
-        if not bool(steps[0] > 0):
-            return
-        self.optimizer().state[weights] = {
-            "step": steps[0].detach().clone().cpu(),
-            "exp_avg": first.clone(),
-            "exp_avg_sq": second.clone(),
-        }
+        weights = self.parameters()
+        sizes = [w.numel() for w in weights]
+        pieces = torch.split(written.to(weights[0].device), sizes, dim=1)
+        for parameter, (first, second, steps) in zip(weights, pieces, strict=True):
+            if not bool(steps[0] > 0):
+                continue
+            self.optimizer().state[parameter] = {
+                "step": steps[0].detach().clone().cpu(),
+                "exp_avg": first.clone().view_as(parameter),
+                "exp_avg_sq": second.clone().view_as(parameter),
+            }
 
     def watch(self, loss: Tensor) -> None:
         """Warns, once, when the network is being trained and the weights are not."""
@@ -151,6 +149,15 @@ class Learning:
                     "*balancer.param_groups() to your optimiser's groups, or use self_optimized=True",
                     stacklevel=2,
                 )
+
+
+def _written(state: dict[str, Any] | None, weights: Tensor) -> Tensor:
+    """The numbers of an Adam for one parameter, ``Tensor[3, P]``."""
+    zero = torch.zeros_like(weights.detach()).flatten()
+    if not state:
+        return torch.stack([zero, zero, zero])
+    moments = state["exp_avg"].flatten(), state["exp_avg_sq"].flatten()
+    return torch.stack([*moments, zero + state["step"].to(zero)])
 
 
 def _some_leaf(loss: Tensor) -> Tensor | None:

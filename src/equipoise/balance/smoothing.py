@@ -11,6 +11,7 @@ from torch import Tensor
 from equipoise.balance.rule import Outcome, Rule, Wrapper, refuse_nonfinite, share_of_past
 from equipoise.gradients.base import ByTensor, Rows, TaskGradients
 from equipoise.gradients.step import Step
+from equipoise.methods.base import GramianMethod, Method
 
 
 class AveragedGradients(Wrapper):
@@ -59,7 +60,18 @@ class AveragedGradients(Wrapper):
 
 
 class PerTensor(Wrapper):
-    """Every parameter tensor by itself, with weights of its own."""
+    """Every parameter tensor by itself, with weights of its own.
+
+    Args:
+        inner: the rule inside.
+
+    Raises:
+        ValueError: its method does not weigh by inner products of task gradients.
+    """
+
+    def __init__(self, inner: Rule) -> None:
+        super().__init__(inner)
+        refuse_by_tensor(inner.method)
 
     def forward(self, step: Step, gradients: TaskGradients) -> Outcome:
         """See :meth:`Rule.forward`; the weights shown are the mean over the entries of the model."""
@@ -68,3 +80,16 @@ class PerTensor(Wrapper):
         assert outcome.weights is not None
         shown = whole.shares().to(outcome.weights) @ outcome.weights
         return Outcome(shown, whole.combine(outcome.weights), gradients)
+
+
+def refuse_by_tensor(method: Method) -> None:
+    """Refuses a method without anything to do tensor by tensor.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not isinstance(method, GramianMethod) or not method.reads_gramian:
+        raise ValueError(
+            f"'{method.card.id}' does not look at inner products of task gradients, so there is nothing to "
+            "do block by block (blocks='parameter')"
+        )

@@ -85,8 +85,13 @@ class Stateful(nn.Module):
         A task that was absent so far has NaN in its place, which is replaced by ``initial``.
 
         Raises:
-            ValueError: the state was kept for another number of tasks.
+            ValueError: the state was kept for another number of tasks, or is not declared.
         """
+        if name not in self.state:
+            raise ValueError(
+                f"{self._called()} recalls '{name}', which its class does not declare: add it to `state`, as "
+                f"in state = {{'{name}': (-1,)}} for a Tensor[K]; then it is saved, and absent tasks keep it"
+            )
         kept: Tensor | None = getattr(self, name)
         if kept is None or name in self._blank:
             setattr(self, name, initial.detach().clone())

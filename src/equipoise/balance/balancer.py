@@ -330,7 +330,8 @@ class Balancer(nn.Module):
 
         Raises:
             TypeError: the method needs several batches.
-            ValueError: the closure gives other tasks the next time, or a number is out of its range.
+            ValueError: the closure gives other tasks the next time, a process lacks a task, or a number is
+                out of its range.
         """
         if not self.training:
             return self._plain(closure())
@@ -349,9 +350,16 @@ class Balancer(nn.Module):
             )
         together = ranks(self._options.sync)
         steps = self._enter([closure()], together, weight)
+        # Views that the closure hands out are for its own losses; later ones must not be taken for theirs.
+        self._share = None
         if steps is None:
             return torch.zeros((), requires_grad=True)
         (step,) = steps
+        if step.uneven:
+            raise ValueError(
+                "a process lacks a task of this step, and sharpness_aware() needs every process for every "
+                "task; give every process all tasks"
+            )
 
         kind = step.values.device.type
         autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
@@ -367,7 +375,9 @@ class Balancer(nn.Module):
                 )
             return then.losses
 
-        return self.pipeline.uphill(step, again, together, Uphill(rho, local, eps))
+        total = self.pipeline.uphill(step, again, together, Uphill(rho, local, eps))
+        self._share = None
+        return total
 
     def end_epoch(self) -> None:
         """For methods that work with epoch means (DWA); else does nothing."""

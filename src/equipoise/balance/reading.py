@@ -270,6 +270,7 @@ class Reader(Stateful):
     def _refuse_small(self, names: Sequence[str], values: Sequence[float], when: str = "") -> None:
         who, least = f"'{self._id}'", self._least
         if self._transform == "log":
+            self._refuse_below_one(names, values, when)
             who, least = "transform='log'", "above_zero"
         if least == "any":
             return
@@ -282,6 +283,15 @@ class Reader(Stateful):
             f"loss '{name}' is {low:.4g}{when}, but {who} needs {needs}; add a constant to it, or choose a "
             "method without a logarithm"
         )
+
+    def _refuse_below_one(self, names: Sequence[str], values: Sequence[float], when: str) -> None:
+        """Refuses losses whose logarithms are negative, where the method takes none that are."""
+        low = min(values)
+        if self._least != "any" and 0 < low < 1:
+            raise ValueError(
+                f"the logarithm of loss '{names[list(values).index(low)]}' is {math.log(low):.4g}{when}, but "
+                f"'{self._id}' needs losses that are not negative; use it without transform='log'"
+            )
 
     def _transformed(self, step: Step) -> Step:
         if self._transform == "none":

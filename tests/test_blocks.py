@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 import equipoise
 from equipoise import Balancer
@@ -115,3 +116,17 @@ def test_adatask_is_one_adam_a_task() -> None:
 def test_a_rule_by_tensor_around_a_method_without_inner_products_is_refused() -> None:
     with pytest.raises(ValueError, match="'uw_so' does not look at inner products"):
         PerTensor(Plain(equipoise.method("uw_so")))
+
+
+@pytest.mark.parametrize("method", ["metabalance", "fairgrad"])
+def test_an_average_of_a_model_with_weights_by_tensor_inside(method: str, network: Network) -> None:
+    """Copied before the first step, when nobody knows how many tensors there are."""
+    network.balancer = Balancer(method, TASKS, blocks="parameter")
+    averaged = AveragedModel(network, use_buffers=True)
+    for _ in range(2):
+        network.balancer(losses_of(network)).backward()
+        averaged.update_parameters(network)
+    again = Balancer(method, TASKS, blocks="parameter")
+    again.load_state_dict(network.balancer.state_dict())
+    for name, value in network.balancer.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, equal_nan=True)

@@ -105,3 +105,15 @@ def test_it_trains_around_methods_of_every_kind(method: str, network: Network) -
 def test_numbers_out_of_range(network: Network) -> None:
     with pytest.raises(ValueError, match="must be positive"):
         Balancer("mgda", TASKS).sharpness_aware(lambda: losses_of(network), rho=0.0)
+
+
+def test_views_that_the_closure_took_are_gone_after_the_step(network: Network) -> None:
+    balancer = Balancer("mgda", TASKS)
+    views = lambda: balancer.share(network.trunk(network.example))  # noqa: E731
+    balancer.sharpness_aware(lambda: network.losses(views())).backward()
+    network.zero_grad()
+    balancer(losses_of(network)).backward()
+    got = network.trunk[0].weight.grad
+    network.zero_grad()
+    Balancer("mgda", TASKS)(losses_of(network)).backward()
+    torch.testing.assert_close(got, network.trunk[0].weight.grad)

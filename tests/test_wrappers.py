@@ -177,3 +177,19 @@ def test_wrappers_combine_with_every_method(method: str, network: Network) -> No
         losses = {name: loss + 1.0 for name, loss in losses_of(network, 1 + step).items()}
         balancer(losses).backward()
         assert flat(network).isfinite().all()
+
+
+def test_negative_logarithms_are_refused_by_methods_that_take_none(network: Network) -> None:
+    losses = losses_of(network, 0.2)
+    with pytest.raises(ValueError, match=r"logarithm of loss '\w+' is -.*'famo' needs losses"):
+        Balancer("famo", transform="log")(losses)
+
+
+def test_a_negative_loss_is_named_where_famo_has_no_lower_bound_for_it(network: Network) -> None:
+    losses = losses_of(network)
+    losses["right"] = losses["right"] - 9
+    with pytest.raises(
+        ValueError, match=r"'right' is -.*'famo' needs losses that are not negative"
+    ):
+        Balancer("famo")(losses)
+    Balancer("famo", min_losses=-10.0)(losses).backward()

@@ -96,3 +96,21 @@ def test_perturbations_of_ranks_with_different_seeds(pair: Pool, method: str) ->
 def test_learned_weights_of_losses_computed_outside(pair: Pool, case: Case) -> None:
     assert_equal_to_one_process(pair, case)
     assert_agreed_in_silence(pair, case)
+
+
+@pytest.mark.parametrize("local", [0.0, 0.3])
+def test_sharpness_aware_with_a_task_that_a_rank_lacks_is_refused(pair: Pool, local: float) -> None:
+    """Its passes are made together, task by task: the other ranks would wait for one that lacks it."""
+    case = Case(
+        "mgda",
+        "parameters",
+        "sharpness_aware",
+        local=local,
+        steps=2,
+        unlabelled=((1, "right", 6, 12),),
+        ddp={"find_unused_parameters": True},
+    )
+    for outcome in pair.run(case):
+        ((step, told),) = outcome.errors
+        assert step == 1
+        assert "a process lacks a task" in told

@@ -199,7 +199,8 @@ class Balancer(Beside):
         steps = self._enter((losses, *more), together, weight)
         if steps is None:
             return torch.zeros(())
-        factor = None if scaler is None else float(scaler.scale(torch.ones(())))
+        ones = torch.ones((), device=steps[-1].values.device)
+        factor = None if scaler is None else float(scaler.scale(ones))
         total = self.pipeline.balanced(steps, share, together, keep_graph=False, factor=factor)
         torch.autograd.backward(total)
         return self.pipeline.value(steps[-1])

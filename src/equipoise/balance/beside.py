@@ -73,6 +73,7 @@ class Beside(Standing):
             if isinstance(method, FORUM):
                 total, step, weights, parameters = descend(method, first, second, together)
                 self.pipeline.note_elsewhere(step, weights, parameters)
+                self._share = None
                 return total
             with self.pipeline.keeping_failures():
                 learn_weights(method, first, second, together)
@@ -104,7 +105,8 @@ class Beside(Standing):
 
         Raises:
             TypeError: the method needs several batches.
-            ValueError: the closure gives other tasks the next time, or a number is out of its range.
+            ValueError: the closure gives other tasks the next time, a process lacks a task, or a number is
+                out of its range.
         """
         if not self.training:
             return self._plain(closure())
@@ -126,6 +128,13 @@ class Beside(Standing):
         if steps is None:
             return torch.zeros((), requires_grad=True)
         (step,) = steps
+        # Views that the closure hands out are for its own losses; later ones must not be taken for theirs.
+        self._share = None
+        if step.uneven:
+            raise ValueError(
+                "a process lacks a task of this step, and sharpness_aware() needs every process for every "
+                "task; give every process all tasks"
+            )
 
         kind = step.values.device.type
         autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
@@ -141,7 +150,9 @@ class Beside(Standing):
                 )
             return then.losses
 
-        return self.pipeline.uphill(step, again, together, Uphill(rho, local, eps))
+        total = self.pipeline.uphill(step, again, together, Uphill(rho, local, eps))
+        self._share = None
+        return total
 
     def _all_of(
         self, closure: Callable[[], Losses], together: Ranks | None, weight: Weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -152,3 +153,17 @@ def refuse_small(
         f"loss '{name}' is {low:.4g}{when}, but {who} needs {needs}; add a constant to it, or choose a "
         "method without a logarithm"
     )
+
+
+def refuse_below_one(names: Sequence[str], values: Sequence[float], who: str, when: str) -> None:
+    """Raises for a loss whose logarithm is negative, where the method takes none that is.
+
+    Raises:
+        ValueError: naming the task.
+    """
+    low = min(values)
+    if 0 < low < 1:
+        raise ValueError(
+            f"the logarithm of loss '{names[list(values).index(low)]}' is {math.log(low):.4g}{when}, but "
+            f"{who} needs losses that are not negative; use it without transform='log'"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from equipoise.balance.naming import (
     Losses,
     listed,
     named,
+    refuse_below_one,
     refuse_small,
     refuse_tensor,
     require_graph,
@@ -258,6 +259,8 @@ class Reader(Stateful):
     def _refuse_small(self, names: Sequence[str], values: Sequence[float], when: str = "") -> None:
         if self._transform == "log":
             refuse_small(names, values, "transform='log'", "above_zero", when)
+            if self._least != "any":
+                refuse_below_one(names, values, f"'{self._id}'", when)
         elif self._least != "any":
             refuse_small(names, values, f"'{self._id}'", self._least, when)
 
@@ -270,6 +273,10 @@ class Reader(Stateful):
             for x, v in zip(step.losses, step.means(), strict=True)
         ]
         return step._replace(losses=logs, stacked=stacked(logs), values=step.values.log())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is on its way from a device cannot be copied.
+        return {**self.__dict__, "_pending": None}
 
     # --- saving -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from equipoise.balance.rule import Outcome, Rule, Wrapper, refuse_nonfinite, sha
 from equipoise.gradients.base import ByTensor, Rows, TaskGradients
 from equipoise.gradients.step import Step
 from equipoise.methods.base import GramianMethod, Method
+from equipoise.methods.state import Stateful
 
 
 class AveragedGradients(Wrapper):
@@ -72,6 +73,10 @@ class PerTensor(Wrapper):
     def __init__(self, inner: Rule) -> None:
         super().__init__(inner)
         refuse_by_tensor(inner.method)
+        # The number of tensors is known from the first step on, too late for copies made before.
+        for module in inner.modules():
+            if isinstance(module, Stateful):
+                module.come_late()
 
     def forward(self, step: Step, gradients: TaskGradients) -> Outcome:
         """See :meth:`Rule.forward`; the weights shown are the mean over the entries of the model."""

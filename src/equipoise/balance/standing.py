@@ -164,7 +164,8 @@ class Standing(Stateful):
 
     def _take_first(self, together: Ranks) -> None:
         """Takes the first rank's state, so that what is drawn and learned is the same everywhere."""
-        state: dict[str, Any] = together.first(self.state_dict() if together.rank == 0 else {})
+        mine = {k: v.cpu() for k, v in self.state_dict().items()} if together.rank == 0 else {}
+        state: dict[str, Any] = together.first(mine)
         if together.rank != 0:
             self.load_state_dict(state)
         self._fresh = False

@@ -89,6 +89,18 @@ class AtShards(AtParameters):
         factor = 1.0 if self._how.factor is None else self._how.factor
         like = [_local(p) for p in found.shared]
         jacobian = empty(len(step.names), like)
+        try:
+            self._fill(jacobian, like, leaves, factor)
+        finally:
+            for leaf, before in self._before.items():
+                leaf.grad = before
+        sizes = [p.numel() for p in like]
+        return Taken([jacobian], jacobian.new_full((len(jacobian),), factor), sizes)
+
+    def _fill(
+        self, jacobian: Tensor, like: list[Tensor], leaves: list[Tensor], factor: float
+    ) -> None:
+        found, step = self.found, self._step
         for k, loss in enumerate(step.present):
             for leaf in leaves:
                 leaf.grad = None
@@ -97,10 +109,6 @@ class AtShards(AtParameters):
             gradients = [None if p.grad is None else _local(p.grad) for p in found.shared]
             fill(jacobian[k], gradients, like)
             self._heads.append([None if p.grad is None else p.grad / factor for p in found.own[k]])
-        for leaf, before in self._before.items():
-            leaf.grad = before
-        sizes = [p.numel() for p in like]
-        return Taken([jacobian], jacobian.new_full((len(jacobian),), factor), sizes)
 
     def _refuse(self) -> None:
         if self._entrywise:

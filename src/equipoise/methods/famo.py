@@ -76,6 +76,8 @@ class FAMO(OwnAdam, LossMethod):
         self.lr = positive("lr", lr)
         self.gamma = not_negative("gamma", gamma)
         self.min_losses = PerTask("min_losses", min_losses)
+        # A loss below a bound of 0 or more has no logarithm of its gap.
+        self.least_loss = "zero" if bool((self.min_losses.exact >= 0).all()) else "any"
         self.eps = not_negative("eps", eps)
 
     def check(self, losses: Tensor) -> None:

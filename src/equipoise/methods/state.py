@@ -36,12 +36,14 @@ class Stateful(nn.Module):
         super().__init__()
         # Names of states without a value.
         self._blank = set(self.state)
+        # Names of states that are no buffers.
+        self._late = {name for name, dims in self.state.items() if dims == ROWS}
         # Positions of the tasks of this step among all tasks; None when all are present.
         self._present: Tensor | None = None
         # Whether some state may have NaN in the place of a task not seen yet; looking costs time every step.
         self._unseen = False
-        for name, dims in self.state.items():
-            if dims == ROWS:
+        for name in self.state:
+            if name in self._late:
                 object.__setattr__(self, name, None)
             else:
                 self.register_buffer(name, None)
@@ -56,7 +58,7 @@ class Stateful(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.state:
             self._blank.discard(name)
-            if self.state[name] == ROWS:
+            if name in self._late:
                 object.__setattr__(self, name, value)
             else:
                 # What torch's own way ends in, without its search for parameters of that name: this is on the
@@ -71,9 +73,16 @@ class Stateful(nn.Module):
     def allocate(self, tasks: int) -> None:
         """Makes room for the state of that many tasks; called once, before the first step."""
         for name, dims in self.state.items():
-            if dims != ROWS and getattr(self, name) is None:
+            if name not in self._late and getattr(self, name) is None:
                 self.register_buffer(name, torch.full((tasks,) * len(dims), torch.nan))
                 self._blank.add(name)
+
+    def come_late(self) -> None:
+        """Keeps no state as a buffer: its shape will depend on more than the number of tasks."""
+        for name in self.state:
+            self._late.add(name)
+            self._buffers.pop(name, None)
+            object.__setattr__(self, name, None)
 
     def knows(self, name: str) -> bool:
         """Whether the state ``name`` has had a value."""
@@ -168,9 +177,9 @@ class Stateful(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         self._write()
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name, dims in self.state.items():
+        for name in self.state:
             rows: Tensor | None = getattr(self, name)
-            if dims == ROWS and rows is not None:
+            if name in self._late and rows is not None:
                 destination[prefix + name] = rows if keep_vars else rows.detach()
 
     def _load_from_state_dict(
@@ -184,9 +193,9 @@ class Stateful(nn.Module):
         error_msgs: list[str],
     ) -> None:
         late = set()
-        for name, dims in self.state.items():
+        for name in self.state:
             saved = state_dict.get(prefix + name)
-            if dims == ROWS:
+            if name in self._late:
                 late.add(prefix + name)
                 setattr(self, name, None if saved is None else saved.detach().clone())
             elif saved is not None:
@@ -211,9 +220,9 @@ class Stateful(nn.Module):
             return tensor.to(moved.device) if narrower else moved
 
         out = super()._apply(placed, recurse)  # type: ignore[no-untyped-call]
-        for name, dims in self.state.items():
+        for name in self.state:
             rows: Tensor | None = getattr(self, name)
-            if dims == ROWS and rows is not None:
+            if name in self._late and rows is not None:
                 setattr(self, name, placed(rows))
         return out
 

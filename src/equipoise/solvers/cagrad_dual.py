@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def cagrad_dual(gramian: Tensor, c: float | Tensor) -> Solution:
         arXiv:2110.14048.
     """
     if gramian.ndim == 2:
-        one, ratio = Symmetric(gramian), float(c)
+        one, ratio = Symmetric(gramian), _number(c)
         found = _one(one, ratio) if len(gramian) <= FEW else _pivoted(one, ratio)
         if found is not None:
             return Solution(vector(found[0]).to(gramian), gramian.new_tensor(found[1]))
@@ -261,8 +262,14 @@ def _many(gramian: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     # Signs that still change, dependent rows and zero gradients are left to the careful way.
     for i, off in enumerate(residual.tolist()):
         if not off <= 1e-11:
-            answer, reached = _one(Symmetric(gramian[i]), float(c[i]))
+            answer, reached = _one(Symmetric(gramian[i]), _number(c[i]))
             if not reached >= off:
                 x[i] = x.new_tensor(answer)
                 residual[i] = reached
     return x, residual
+
+
+def _number(c: float | Tensor) -> float:
+    """A radius as a number; not by item(), which goes through torch's dispatcher."""
+    given: Any = c.tolist() if isinstance(c, Tensor) else c
+    return float(given)

@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     for item in items:
         if here in item.path.parents:
-            # With --dist loadgroup all share one set of workers.
+            # With --dist loadgroup, as pyproject.toml has it, all share one set of workers.
             item.add_marker(pytest.mark.xdist_group("ranks"))
 
 

@@ -12,7 +12,10 @@ from torch import Tensor
 import equipoise
 
 IDS = [card.id for card in equipoise.methods()]
+CALLS = ("scalar", "backward")
 SAMPLE = ("ew", "uw", "rlw", "famo", "mgda", "pcgrad", "cagrad", "nash_mtl", "graddrop")
+# One method of each kind: both calls of these are tried on the parameters, and one of every other.
+FAMILIES = ("mgda", "rgw", "graddrop", "db_mtl", "modo")
 # Options with which a few steps reach every part of the method.
 OPTIONS: dict[str, dict[str, Any]] = {
     "scalarization": {"weights": [1.0, 0.3, 2.0]},
@@ -100,14 +103,21 @@ def options_of(method: str, **more: Any) -> dict[str, Any]:
     return {**OPTIONS.get(method, {}), **more}
 
 
-def routes(method: str) -> list[tuple[str, str]]:
-    """Every (route, call) that the method names."""
+def routes(method: str, calls: Sequence[str] = CALLS) -> list[tuple[str, str]]:
+    """Every (route, call) that is tried; on the parameters, methods beside the families take turns."""
     pairs = []
     for route in equipoise.method(method).routes:
-        pairs.append((route, "scalar"))
-        if route == "parameters":
-            pairs.append((route, "backward"))
+        possible = [call for call in calls if call == "scalar" or route == "parameters"]
+        if len(possible) > 1 and method not in FAMILIES:
+            possible = [possible[IDS.index(method) % 2]]
+        pairs += [(route, call) for call in possible]
     return pairs
+
+
+def steps_of(method: str) -> int:
+    """How many are followed: fewer where nothing but draws is carried from one to the next."""
+    maths = equipoise.method(method)
+    return 5 if maths.learns or maths.state or method in OPTIONS else 3
 
 
 def needs(method: str) -> str:
@@ -116,7 +126,7 @@ def needs(method: str) -> str:
 
 
 def sample(
-    methods: Sequence[str] = SAMPLE, calls: Sequence[str] = ("scalar", "backward"), **settings: Any
+    methods: Sequence[str] = SAMPLE, calls: Sequence[str] = CALLS, **settings: Any
 ) -> list[Any]:
     """Cases of a few methods, on every route that they name, as parameters of a test."""
     options = settings.pop("options", {})
@@ -126,6 +136,5 @@ def sample(
             id=f"{method}-{route}-{call}",
         )
         for method in methods
-        for route, call in routes(method)
-        if call in calls
+        for route, call in routes(method, calls)
     ]

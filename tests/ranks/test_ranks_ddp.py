@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
-from rank_cases import Case, sample
+from rank_cases import SAMPLE, Case, sample
 from rank_compare import assert_agreed_in_silence, assert_equal_to_one_process, reference
 from rank_pool import Pool
 
@@ -16,14 +20,28 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("case", sample(steps=3))
+# Every option beside one method of each kind; the other methods take turns.
+FAMILIES = ("uw", "mgda", "graddrop")
+OTHERS = tuple(method for method in SAMPLE if method not in FAMILIES)
+
+
+def with_settings(settings: Sequence[str], **more: Any) -> list[Any]:
+    turns = itertools.cycle(settings)
+    pairs = [(case, setting) for case in sample(FAMILIES, **more) for setting in settings]
+    pairs += [(case, next(turns)) for case in sample(OTHERS, **more)]
+    return [
+        pytest.param(*case.values, setting, id=f"{case.id}-{setting}") for case, setting in pairs
+    ]
+
+
+@pytest.mark.parametrize(("case", "setting"), with_settings(tuple(SETTINGS), steps=3))
 def test_options_change_nothing(pair: Pool, case: Case, setting: str) -> None:
     assert_equal_to_one_process(pair, case.but(ddp=SETTINGS[setting]))
 
 
-@pytest.mark.parametrize("setting", ["plain", *SETTINGS])
-@pytest.mark.parametrize("case", sample(layout="outputs", steps=3))
+@pytest.mark.parametrize(
+    ("case", "setting"), with_settings(("plain", *SETTINGS), layout="outputs", steps=3)
+)
 def test_losses_may_be_computed_outside_the_module(pair: Pool, case: Case, setting: str) -> None:
     assert_equal_to_one_process(pair, case.but(ddp=SETTINGS.get(setting, {})))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rank_cases import IDS, Case, options_of, routes
+from rank_cases import IDS, Case, options_of, routes, steps_of
 from rank_compare import assert_agreed_in_silence, assert_equal_to_one_process
 from rank_pool import Pool
 
@@ -11,7 +11,7 @@ import equipoise
 
 MATRIX = [
     pytest.param(
-        Case(method, route, call, options_of(method)),  # type: ignore[arg-type]
+        Case(method, route, call, options_of(method), steps=steps_of(method)),  # type: ignore[arg-type]
         id=f"{method}-{route}-{call}",
     )
     for method in IDS

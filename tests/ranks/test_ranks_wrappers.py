@@ -19,12 +19,12 @@ def around(**options: Any) -> list[Any]:
         # FAMO takes the logarithms' distance to what they cannot fall below.
         return [
             *sample(
-                [m for m in SAMPLE if m != "famo"], options=options, calls=("scalar",), steps=4
+                [m for m in SAMPLE if m != "famo"], options=options, calls=("scalar",), steps=3
             ),
-            *sample(["famo"], options={**options, "min_losses": -6.0}, calls=("scalar",), steps=4),
+            *sample(["famo"], options={**options, "min_losses": -6.0}, calls=("scalar",), steps=3),
         ]
     few = set(options) & {"weight_ema", "weight_floor", "update_every", "heads"}
-    return sample(WEIGHING if few else SAMPLE, options=options, calls=("scalar",), steps=4)
+    return sample(WEIGHING if few else SAMPLE, options=options, calls=("scalar",), steps=3)
 
 
 CASES = {

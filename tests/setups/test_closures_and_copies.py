@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import pickle
 from typing import Any
 
@@ -107,11 +108,20 @@ COPIES = {
 }
 
 
+def turns() -> list[tuple[str, str, int, bool]]:
+    """Every way for a few methods, every method with some of the ways: (method, way, steps, inside)."""
+    settings = list(itertools.product(COPIES, (0, 2), (True, False)))
+    out = []
+    for number, method in enumerate([*STATEFUL, "mgda", "ew", "imtl_l"]):
+        # New and used, and the three ways, one after the other.
+        few = [settings[(5 * number + shift) % len(settings)] for shift in (0, 3, 6)]
+        full = method in ("uw", "nash_mtl", "db_mtl")
+        out += [(method, *setting) for setting in (settings if full else few)]
+    return out
+
+
 @pytest.mark.filterwarnings("ignore:the learnable weights")
-@pytest.mark.parametrize("inside", [True, False], ids=["inside", "beside"])
-@pytest.mark.parametrize("steps", [0, 2], ids=["new", "used"])
-@pytest.mark.parametrize("way", COPIES)
-@pytest.mark.parametrize("method", [*STATEFUL, "mgda", "ew", "imtl_l"])
+@pytest.mark.parametrize(("method", "way", "steps", "inside"), turns())
 def test_a_copy_goes_on_alike_and_apart(method: str, way: str, steps: int, inside: bool) -> None:
     model, balancer = Model(), balancer_of(method)
     if inside:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +24,7 @@ class Exactness:
         self.outcomes: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # Workers of xdist add the group of a test to its name.
-        name = report.nodeid.partition("@")[0]
+        name = report.nodeid
         if not name.startswith(EXACTNESS):
             return
         if report.when == "call" or report.outcome != "passed":
@@ -80,6 +81,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
 
     items.sort(key=place)
+
+
+def _company(nodeid: str) -> str:
+    """Tests that one worker should have together, as they share what takes long to make."""
+    file, _, test = nodeid.partition("::")
+    if "/ranks/" in file:
+        return "ranks"  # the processes that train together
+    if file.endswith("/test_option_pairs.py"):
+        return (
+            "options of " + re.split(r"[\[\]-]", test + "[")[1]
+        )  # runs with and without an option
+    return nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands out tests one by one, but those of a company all to one worker."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _company(nodeid)
+
+    return Together(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

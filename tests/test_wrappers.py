@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 import equipoise
 from equipoise import Balancer
+from equipoise.methods.base import GramianMethod, Method
 from networks import TASKS, Network, build, plain_views
 
 IDS = [c.id for c in equipoise.methods()]
@@ -158,25 +160,67 @@ def test_averaged_gradients_on_the_features_route(network: Network) -> None:
         balancer(network.losses(balancer.share(network.trunk(network.example))))
 
 
-@pytest.mark.parametrize("method", IDS)
-def test_wrappers_combine_with_every_method(method: str, network: Network) -> None:
-    kind = equipoise.method(method).needs
-    if kind not in ("losses", "gramian", "jacobian"):
-        pytest.skip("has an interface of its own")
-    options: dict[str, object] = {}
-    # Methods that take a logarithm or an inverse of the losses need losses whose logarithm is positive.
-    if equipoise.method(method).least_loss == "any":
-        options["transform"] = "log"
-    if kind != "jacobian" and getattr(equipoise.method(method), "blocks", "model") == "model":
-        options |= {"weight_ema": 0.5, "weight_floor": 1e-3, "weight_cap": 1e3, "update_every": 2}
-    if kind == "jacobian" or getattr(equipoise.method(method), "reads_gramian", False):
-        options["gradient_ema"] = 0.5
-    balancer = Balancer(method, TASKS, **options)
+def with_one_call() -> list[str]:
+    """Methods that are given one set of losses a step."""
+    return [m for m in IDS if equipoise.method(m).needs in ("losses", "gramian", "jacobian")]
+
+
+def combined(method: Method, rows: Tensor, losses: Tensor, sizes: list[int]) -> Tensor:
+    """The method's own direction, tensor by tensor where it weights tensors."""
+    if not isinstance(method, GramianMethod) or method.blocks == "model":
+        return method.direction(rows, losses)
+    parts = rows.split(sizes, dim=1)
+    gramians = torch.stack([part @ part.T for part in parts])
+    weights = method.weights(gramians, losses.expand(len(parts), -1))
+    return torch.cat([w @ part for w, part in zip(weights, parts, strict=True)])
+
+
+@pytest.mark.parametrize("name", with_one_call())
+def test_wrappers_combine_with_every_method(name: str, network: Network) -> None:
+    """Bounds, averages, kept weights and logarithms at once: each does what it does alone."""
+    method = equipoise.method(name)
+    logs: dict[str, Any] = {"transform": "log"} if method.least_loss == "any" else {}
+    reads = method.needs == "jacobian" or getattr(method, "reads_gramian", False)
+    options = {**logs, "gradient_ema": 0.5} if reads else dict(logs)
+    bounded = method.needs != "jacobian" and getattr(method, "blocks", "model") == "model"
+    if bounded:
+        options |= {"weight_ema": 0.5, "weight_floor": 0.3, "weight_cap": 0.9, "update_every": 2}
+    balancer = Balancer(name, TASKS, seed=3, shared=network.trunk, **options)
+    alone = Balancer(name, TASKS, seed=3, shared=network.trunk, **logs)
+    reference = Balancer(name, TASKS, seed=3).method
+    trunk = list(network.trunk.parameters())
+    mean, kept = torch.zeros(()), []
+
+    def shifted(step: int) -> dict[str, Tensor]:
+        return {task: loss + 1.0 for task, loss in losses_of(network, 1 + step).items()}
+
     for step in range(3):
         network.zero_grad()
-        losses = {name: loss + 1.0 for name, loss in losses_of(network, 1 + step).items()}
-        balancer(losses).backward()
-        assert flat(network).isfinite().all()
+        balancer(shifted(step)).backward()
+        values = torch.stack(list(shifted(step).values()))
+        seen = values.log() if logs else values
+        rows = torch.stack(
+            [
+                torch.cat([g.flatten() for g in torch.autograd.grad(x, trunk, retain_graph=True)])
+                for x in seen
+            ]
+        )
+        mean = rows if step == 0 or not reads else 0.5 * mean + 0.5 * rows
+        if not bounded:
+            want = combined(reference, mean, seen.detach(), [p.numel() for p in trunk])
+            torch.testing.assert_close(flat(network), want)
+            continue
+        weights = torch.tensor(list(balancer.weights.values()), dtype=torch.float64)
+        kept.append(weights)
+        torch.testing.assert_close(flat(network), weights @ mean)
+        if step == 0:
+            alone(shifted(0))
+            plain = torch.tensor(list(alone.weights.values()), dtype=torch.float64)
+            # The first of the averages is the method's own, within the bounds.
+            torch.testing.assert_close(weights, plain.clamp(0.3, 0.9))
+        elif step == 1:
+            assert torch.equal(weights, kept[0])
+        assert bool((weights >= 0.3).all()) and bool((weights <= 0.9).all())
 
 
 def test_negative_logarithms_are_refused_by_methods_that_take_none(network: Network) -> None:

@@ -23,7 +23,6 @@ import equipoise
 from equipoise.methods.base import GramianMethod, Heads, LossMethod, Method
 from equipoise.methods.catalogue import CATALOGUE, classes
 from equipoise.methods.drawing import Random
-from equipoise.solvers import SolverError
 
 BY_ID = dict(zip(CATALOGUE, classes(), strict=True))
 KINDS = ("losses", "gramian", "jacobian")
@@ -222,17 +221,13 @@ def degenerate(draw: st.DrawFn) -> Step:
 @every_method
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(step=degenerate())
-def test_degenerate_gradients_have_a_finite_answer_or_a_solver_error(name: str, step: Step) -> None:
+def test_degenerate_gradients_have_a_finite_answer(name: str, step: Step) -> None:
     given_tasks = step.losses.shape[0]
     tasks = max(given_tasks, least_tasks(name))
     step = step.of([task % given_tasks for task in range(tasks)])
     method = build(name, tasks)
     for number in range(3):
-        try:
-            direction = take(method, step, number)
-        except SolverError:
-            return
-        assert direction.isfinite().all()
+        assert take(method, step, number).isfinite().all()
 
 
 @every_method

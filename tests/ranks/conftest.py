@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from rank_pool import Pool
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if here in item.path.parents:
-            # With --dist loadgroup, as pyproject.toml has it, all share one set of workers.
-            item.add_marker(pytest.mark.xdist_group("ranks"))
 
 
 @pytest.fixture(scope="session")

@@ -64,8 +64,6 @@ KINDS = {
     "samo": Kind("mgda", "weighted", "tasks", 0.1, 0.5, "uphill", solver="weights"),
 }
 NAN_STEP, FAIL_STEP = 2, 3
-# A run that several tests look at is made once if the same worker has them all.
-NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(f"options of {name}")) for name in KINDS]
 
 
 class Outcome(NamedTuple):
@@ -185,7 +183,7 @@ def complaint(name: str, given: str, option: str) -> str | None:
 
 
 @pytest.mark.parametrize("given", OPTIONS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_every_option_shows_beside_every_other_or_is_refused_by_name(name: str, given: str) -> None:
     found = {option: complaint(name, given, option) for option in OPTIONS if option != given}
     bad = [f"{option}: {what}" for option, what in found.items() if what]
@@ -193,7 +191,7 @@ def test_every_option_shows_beside_every_other_or_is_refused_by_name(name: str, 
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_every_option_shows_by_itself_or_is_refused_by_name(name: str, option: str) -> None:
     case = (option == "nonfinite", option == "on_failure")
     plain, got = outcome(name, frozenset(), *case), outcome(name, frozenset((option,)), *case)
@@ -203,14 +201,14 @@ def test_every_option_shows_by_itself_or_is_refused_by_name(name: str, option: s
         assert not got.same(plain) or cannot_change(name, "", option)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_checks_may_be_deferred_with_every_method(name: str) -> None:
     case = (frozenset(("checks",)), False, False)
     assert outcome(name, *case).error is None
     assert outcome(name, *case).same(outcome(name, frozenset(), False, False))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_what_the_pairs_are_compared_with_is_a_run_that_works(name: str) -> None:
     """The plain run ends; a spoiled loss and a failing solver end it where they come."""
     plain = outcome(name, frozenset(), False, False)

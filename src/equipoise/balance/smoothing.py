@@ -43,7 +43,15 @@ class AveragedGradients(Wrapper):
         if self.kept is not None and self.kept.frozen:
             return self.inner.forward(step, gradients)
         refuse_nonfinite(step, gradients)
-        changed = gradients.changed(lambda rows: self._averaged(rows, step))
+        made: list[Rows] = []
+
+        def averaged(rows: Rows) -> Rows:
+            # Asked for once more by rules of single entries, and an average goes on once a step.
+            if not made:
+                made.append(self._averaged(rows, step))
+            return made[0]
+
+        changed = gradients.changed(averaged)
         changed.taken()
         return self.inner.forward(step, changed)
 

@@ -199,8 +199,9 @@ class Balancer(Beside):
         steps = self._enter((losses, *more), together, weight)
         if steps is None:
             return torch.zeros(())
-        ones = torch.ones((), device=steps[-1].values.device)
-        factor = None if scaler is None else float(scaler.scale(ones))
+        factor = None
+        if scaler is not None:
+            factor = float(scaler.scale(torch.ones((), device=steps[-1].values.device)))
         total = self.pipeline.balanced(steps, share, together, keep_graph=False, factor=factor)
         torch.autograd.backward(total)
         return self.pipeline.value(steps[-1])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +19,8 @@ from equipoise.methods.base import (
     Method,
 )
 from equipoise.methods.state import Stateful
+
+_NOTHING = nullcontext()
 
 
 class Learned(NamedTuple):
@@ -39,8 +40,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         weights: of the losses, ``Tensor[K]``, or ``Tensor[T, K]`` for T tensors with weights of their own;
-        None
-            for a rule that has none.
+            None for a rule that has none.
         direction: the combined gradient of each tensor, where it is no weighted sum.
         gradients: what the weights are to be applied to.
         learned: the weights with their graph, where they are learned.
@@ -86,14 +86,11 @@ class Rule(Stateful):
 
     tasks: int = 0
 
-    @contextmanager
-    def seeing(self, module: Stateful, step: Step) -> Iterator[None]:
+    def seeing(self, module: Stateful, step: Step) -> AbstractContextManager[None]:
         """Lets a module's state be that of the tasks of this step only."""
         if step.positions is None:
-            yield
-        else:
-            with module.only(torch.tensor(step.positions), self.tasks):
-                yield
+            return _NOTHING
+        return module.only(torch.tensor(step.positions), self.tasks)
 
 
 class Plain(Rule):
@@ -190,9 +187,9 @@ def refuse_nonfinite(step: Step, gradients: TaskGradients) -> None:
     squares = gramian.diagonal(dim1=-2, dim2=-1)
     if squares.ndim > 1:
         squares = squares.sum(0)
-    finite = [math.isfinite(square) for square in squares.tolist()]
-    if not all(finite):
-        bad = [repr(n) for n, ok in zip(step.names, finite, strict=True) if not ok]
+    found = squares.tolist()
+    if not all(map(math.isfinite, found)):
+        bad = [repr(n) for n, s in zip(step.names, found, strict=True) if not math.isfinite(s)]
         raise ValueError(
             f"the gradient of loss {', '.join(bad)} is not finite although the loss is; common causes "
             "are sqrt or log at 0 and overflow in half precision"

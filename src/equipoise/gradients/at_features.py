@@ -130,9 +130,10 @@ class AtFeatures(FeatureGradients):
         """
         values = self._step.values if looks else None
         factors = heads.detach().to(self._step.values.device, torch.float64)
+        weighted = self._step.stacked.sum() if plain else self._step.weighted(heads)
         arrived = _Arrived(balance, factors, self._ranks, self._features, values, plain=plain)
         self._share.arm(self._step, arrived)
-        return noting_scale(self._step.weighted(heads), self._share.plan)
+        return noting_scale(weighted, self._share.plan)
 
 
 class _Arrived:
@@ -164,9 +165,10 @@ class _Arrived:
             return self._combined(rows, scale)
 
     def _combined(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
-        started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
-        if self._plain and host.at_hand(started) and host.number(started) == 1.0:
+        whole = scale is None or (host.at_hand(scale) and host.number(scale) == 1.0)
+        if self._plain and whole:
             return self._balanced(FeatureGradients(self._ranks, self._features, Taken(rows)), None)
+        started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
         taken = Taken(rows, started * self._heads)
         gradients = FeatureGradients(self._ranks, self._features, taken)
         looked = None if self._known is not None else self._values

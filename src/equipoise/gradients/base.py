@@ -24,8 +24,7 @@ class Taken(NamedTuple):
     Attributes:
         rows: one ``Tensor[K, ...]`` for each tensor that they are gradients of.
         unit: ``Tensor[K]``, what the gradients were multiplied with on their way (loss scaling, what the
-        heads'
-            losses were multiplied with); None is 1.
+            heads' losses were multiplied with); None is 1.
         sizes: entries of the single tensors, where ``rows`` holds them in one piece ``Tensor[K, P]``.
     """
 

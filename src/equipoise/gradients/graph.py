@@ -46,76 +46,71 @@ def reached(
         instead: leaves that stand for others, and those others.
     """
     first: dict[Any, int] = {}
+    edges: dict[Any, Any] = {}
     used: dict[Any, tuple[int, int]] = {}
     meeting: list[Any] = []
     sinks: dict[Any, None] = {}
     half = False
     for number, root in enumerate(roots):
         edge = get_gradient_edge(root)
-        stack: list[Any] = [edge.node]
-        if edge.node.name() == _SINK:
-            sinks[edge.node] = None
-            stack = _behind(edge.node, edge.output_nr)
+        stack: list[Any] = [(None, [(edge.node, edge.output_nr)])]
         while stack:
-            node = stack.pop()
-            owner = first.get(node)
-            if owner is not None:
-                if owner != number:
+            user, inputs = stack.pop()
+            for position, (node, output) in enumerate(inputs):
+                if node is None or node is stop:
+                    continue
+                if type(node).__name__ == _SINK:
+                    sinks[node] = None
+                    node = _behind(node, output)
+                owner = first.get(node)
+                if owner is None:
+                    first[node] = number
+                    edges[node] = further = node.next_functions
+                    if further:
+                        stack.append((node, further))
+                        continue
+                elif owner != number:
                     meeting.append(node)
-                continue
-            if node is stop:
-                continue
-            first[node] = number
-            if not node.next_functions:
-                used.setdefault(node, (0, 0))
-                continue
-            for position, (below, output) in enumerate(node.next_functions):
-                if below is None:
-                    continue
-                if not below.next_functions:
-                    use = (node._sequence_nr(), position)
-                    used[below] = min(use, used.get(below, use))
+                if not edges[node]:
+                    use = (0, 0) if user is None else (user._sequence_nr(), position)
+                    used[node] = min(use, used.get(node, use))
                     # Under autocast a parameter is cast before it is used.
-                    if type(node).__name__ == _CAST and not half:
-                        half = node._input_metadata[0].dtype == torch.float16
-                elif type(below).__name__ == _SINK:
-                    sinks[below] = None
-                    stack += _behind(below, output)
-                    continue
-                stack.append(below)
-    shared = _below(meeting)
+                    if not half and type(user).__name__ == _CAST:
+                        half = user._input_metadata[0].dtype == torch.float16
+    shared = _below(meeting, edges)
     own: list[list[Tensor]] = [[] for _ in roots]
     common: list[Tensor] = []
-    for node in sorted(used, key=lambda n: used[n]):
+    for node in sorted(used, key=used.__getitem__):
         variable: Tensor | None = getattr(node, "variable", None)
-        if variable is not None and node in first:
+        if variable is not None:
             half = half or variable.dtype == torch.float16
             leaf = variable if instead is None else instead.get(variable, variable)
             (common if node in shared else own[first[node]]).append(leaf)
     return Reached(common, own, list(sinks), half)
 
 
-def _behind(sink: Any, output: int) -> list[Any]:
+def _behind(sink: Any, output: int) -> Any:
     """Where one output of a sink comes from: its inputs pass straight through."""
     # Of the inputs, behind one that is no tensor, those that need a gradient are followed, in this order.
     before = sum(sink.needs_input_grad[1 : output + 1])
     node, nr = [edge for edge in sink.next_functions if edge[0] is not None][before]
-    return _behind(node, nr) if node.name() == _SINK else [node]
+    return _behind(node, nr) if node.name() == _SINK else node
 
 
 def hides(roots: Sequence[Tensor]) -> bool:
     """Whether reentrant checkpointing hides what is below from a walk."""
-    nodes = _below([get_gradient_edge(root).node for root in roots])
+    nodes = _below([get_gradient_edge(root).node for root in roots], {})
     return any(node.name() == "CheckpointFunctionBackward" for node in nodes)
 
 
-def _below(nodes: list[Any]) -> set[Any]:
-    """The nodes and everything below them."""
+def _below(nodes: list[Any], edges: Mapping[Any, Any]) -> set[Any]:
+    """The nodes and everything below them; edges that are known need not be asked for."""
     found: set[Any] = set()
     stack = list(nodes)
     while stack:
         node = stack.pop()
         if node not in found:
             found.add(node)
-            stack.extend(below for below, _ in node.next_functions if below is not None)
+            below = edges.get(node) or node.next_functions
+            stack.extend([n for n, _ in below if n is not None])
     return found

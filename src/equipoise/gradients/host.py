@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_NOTHING = nullcontext()
+
 
 def at_hand(tensor: Tensor) -> bool:
     """Whether reading the tensor waits for no device."""
@@ -18,7 +20,7 @@ def unrounded(like: Tensor) -> Any:
     """A context in which autocast rounds nothing of what we compute."""
     kind = like.device.type
     if not torch.is_autocast_enabled(kind):
-        return nullcontext()
+        return _NOTHING
     return torch.autocast(kind, enabled=False)
 
 

@@ -133,12 +133,13 @@ def fill(row: Tensor, found: Sequence[Tensor | None], like: Sequence[Tensor]) ->
 
 
 def _flat(gradient: Tensor, row: Tensor) -> Tensor:
+    if gradient.dtype is row.dtype and gradient.layout is torch.strided:
+        return gradient.reshape(-1).to(row.device)
     if gradient.is_sparse:
         gradient = gradient.to_dense()
     if gradient.is_complex():
         gradient = torch.view_as_real(gradient.resolve_conj())
-    flat = gradient.reshape(-1)
-    return flat if flat.dtype is row.dtype and flat.device == row.device else flat.to(row)
+    return gradient.reshape(-1).to(row)
 
 
 def empty(tasks: int, like: Sequence[Tensor]) -> Tensor:

@@ -63,10 +63,13 @@ class Step(NamedTuple):
 def stacked(losses: Sequence[Tensor | None]) -> Tensor:
     """The losses as ``Tensor[K]``, in single precision or better, 0 for None."""
     first = next(loss for loss in losses if loss is not None)
-    if all(x is not None and x.dtype is first.dtype and x.device == first.device for x in losses):
+    device, kind = first.device, first.dtype
+    for x in losses:
+        if x is None or x.dtype is not kind or x.device != device:
+            break
+    else:
         together = torch.stack(losses)  # type: ignore[arg-type]
-        return together.float() if first.dtype in _NARROW else together
-    device = first.device
+        return together.float() if kind in _NARROW else together
     given = [
         first.new_zeros(()) if x is None else x if x.device == device else x.to(device)
         for x in losses

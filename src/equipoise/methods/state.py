@@ -64,11 +64,15 @@ class Stateful(nn.Module):
                 # What torch's own way ends in, without its search for parameters of that name: this is on the
                 # way of every step.
                 self._buffers[name] = value
+        elif isinstance(value, nn.Module):
+            super().__setattr__(name, value)
+            # Found at once, not by torch's search through parameters, buffers and modules.
+            self.__dict__[name] = value
+        elif name in self.__dict__ and not isinstance(value, Tensor) and name not in self._modules:
+            # A plain attribute, as before.
+            self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
-            if isinstance(value, nn.Module):
-                # Found at once, not by torch's search through parameters, buffers and modules.
-                self.__dict__[name] = value
 
     def allocate(self, tasks: int) -> None:
         """Makes room for the state of that many tasks; called once, before the first step."""

@@ -30,7 +30,7 @@ def gramian(parts: Iterable[Tensor]) -> Tensor:
     """
     total: Tensor | None = None
     for part in parts:
-        for block in torch.split(part, _CHUNK, dim=-1):
+        for block in _blocks(part, _CHUNK):
             rows = block if block.dtype == torch.float64 else block.double()
             total = rows @ rows.mT if total is None else torch.addmm(total, rows, rows.mT)
     if total is None:
@@ -69,11 +69,17 @@ def combine(
     if plain:
         return _sum(weights, rows)
     width = _CHUNK if rows.device.type == "cpu" else max(_LAUNCH // rows.shape[-2], 1)
-    blocks = [_sum(weights, block.double()).to(rows) for block in torch.split(rows, width, dim=-1)]
+    blocks = [_sum(weights, block.double()).to(rows) for block in _blocks(rows, width)]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
 
 
+def _blocks(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+    return (rows,) if rows.shape[-1] <= width else torch.split(rows, width, dim=-1)
+
+
 def _sum(weights: Tensor, rows: Tensor) -> Tensor:
+    if weights.ndim == 1:
+        return weights.to(rows) @ rows
     return (weights.to(rows).unsqueeze(-2) @ rows).squeeze(-2)
 
 

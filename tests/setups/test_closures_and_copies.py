@@ -154,6 +154,24 @@ def test_a_copy_in_the_middle_of_a_step_has_no_pending_features(method: str, way
     assert all(p.grad is not None for p in model.parameters())
 
 
+# Learned weights are parameters of the model: their tasks have to be named.
+@pytest.mark.parametrize("method", [method for method in STATEFUL if method != "uw"])
+def test_a_model_is_copied_before_its_balancer_knows_the_tasks(method: str) -> None:
+    """Nothing of the balancer is a buffer then, so that the copy's buffers pair with the model's."""
+    model = Model(torch.float32)
+    model.balancer = Balancer(method)
+    model.norm = nn.BatchNorm1d(6)
+    averaged = AveragedModel(model, use_buffers=False)
+    for _ in range(3):
+        outcome(model.balancer, model, "parameters", 1)
+        model.norm(model.x)
+        averaged.update_parameters(model)
+    torch.testing.assert_close(averaged.module.norm.running_mean, model.norm.running_mean)
+    other = Balancer(method)
+    other.load_state_dict(model.balancer.state_dict())
+    assert other.state_dict().keys() == model.balancer.state_dict().keys()
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("kind", ["ema", "mean", "mean with buffers"])
 @pytest.mark.parametrize("method", STATEFUL)

@@ -43,7 +43,8 @@ class Balancer(Beside):
             method's paper does.
         weight_sum: scale of the weights: the paper's, summing to the number of tasks, or to one.
         update_every: new weights every so many calls; the last ones in between.
-        nonfinite: what to do about a loss that is NaN or infinite.
+        nonfinite: what to do about a loss that is NaN or infinite. A task gradient that is not finite
+            although its loss is raises whatever this says.
         on_failure: what to do when a solver fails: raise, or keep the last weights and count it in
             :meth:`metrics`.
         self_optimized: weights that are learned are stepped by an Adam of the balancer's own; a number
@@ -57,10 +58,9 @@ class Balancer(Beside):
         blocks: whether a Gramian method has one set of weights for the whole model (``"model"``) or one
             for every parameter tensor (``"parameter"``).
         sync: what processes that train together share. ``"exact"``: as much as makes them equal to one
-        process
-            with the whole batch. ``"gramian"``: inner products of task gradients only, so that the parameters
-            route sends K x K numbers instead of K gradients. ``"local"``: nothing; each weighs by its own
-            batch.
+            process with the whole batch. ``"gramian"``: inner products of task gradients only, so that the
+            parameters route sends K x K numbers instead of K gradients. ``"local"``: nothing; each weighs by
+            its own batch.
         checks: whether losses are looked at before they are used, or a step later (``"deferred"``), which
             spares the wait for a device.
         seed: of the random draws; None follows ``torch.manual_seed``.

@@ -174,6 +174,8 @@ class Pipeline(Observed):
             plain = own is None and not self._options.prior
             total = source.deliver_later(balance, self._heads(step, None), plain=plain)
             return self._finished(total, step, None, ranks)
+        if not self.rule.blind(step) and source.overflows():
+            return source.overflowed()
         outcome = self._ruled(step, source)
         seen = source if source.asked else None
         self.note(step, outcome, seen, "features")

@@ -63,7 +63,11 @@ class Standing(Stateful):
         self._fresh = True
         # How many examples this process had in the last step.
         self._weight: Weight = None
-        if tasks is not None:
+        if tasks is None:
+            for module in self.modules():
+                if isinstance(module, Stateful):
+                    module.come_late()
+        else:
             self._name(tuple(map(str, range(tasks))) if isinstance(tasks, int) else tuple(tasks))
 
     # --- what it shows ----------------------------------------------------------------------------

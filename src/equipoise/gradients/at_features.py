@@ -12,7 +12,7 @@ from equipoise.gradients import host
 from equipoise.gradients.base import Entrywise, Taken, TaskGradients
 from equipoise.gradients.features import Share, noting_scale
 from equipoise.gradients.graph import reached
-from equipoise.gradients.passes import LossScale, undisturbed
+from equipoise.gradients.passes import LossScale, undisturbed, warn_of_overflow
 from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import SharedParameters
 from equipoise.gradients.step import Step
@@ -95,12 +95,24 @@ class AtFeatures(FeatureGradients):
                     losses, views, starts, retain_graph=True, allow_unused=True
                 )
             rows = share.gather(self._step, found)
-            if factor == 1.0 or all(bool(part.isfinite().all()) for part in rows):
+            if not self._half or all(bool(part.isfinite().all()) for part in rows):
                 break
             if not self._scale.lower():
                 break
         unit = None if factor == 1.0 else self._step.values.new_full((len(rows[0]),), factor)
         return Taken(rows, unit)
+
+    def overflows(self) -> bool:
+        """Whether some task gradient left the range of float16; asks for them where that may be."""
+        if not self._half or all(bool(part.isfinite().all()) for part in self.taken().rows):
+            return False
+        warn_of_overflow()
+        return True
+
+    def overflowed(self) -> Tensor:
+        """The plain sum: its gradients leave the range too, and a GradScaler finds them."""
+        self._share.arm(self._step)
+        return self._step.stacked.sum()
 
     def deliver(
         self, weights: Tensor | None, direction: list[Tensor] | None, heads: Tensor
@@ -131,7 +143,10 @@ class AtFeatures(FeatureGradients):
         values = self._step.values if looks else None
         factors = heads.detach().to(self._step.values.device, torch.float64)
         weighted = self._step.stacked.sum() if plain else self._step.weighted(heads)
-        arrived = _Arrived(balance, factors, self._ranks, self._features, values, plain=plain)
+        plain = plain and not self._half
+        arrived = _Arrived(
+            balance, factors, self._ranks, self._features, values, plain=plain, half=self._half
+        )
         self._share.arm(self._step, arrived)
         return noting_scale(weighted, self._share.plan)
 
@@ -151,8 +166,10 @@ class _Arrived:
         values: Tensor | None,
         *,
         plain: bool,
+        half: bool,
     ) -> None:
         self._values = values
+        self._half = half
         self._plain = plain
         self._balance = balance
         self._heads = heads
@@ -172,7 +189,7 @@ class _Arrived:
         taken = Taken(rows, started * self._heads)
         gradients = FeatureGradients(self._ranks, self._features, taken)
         looked = None if self._known is not None else self._values
-        if looked is not None and _overflowed(gradients, looked, started):
+        if looked is not None and self._overflowed(gradients, looked, started):
             # A GradScaler finds this, skips the step and lowers its scale; the method has not seen it.
             return [part.sum(0) for part in rows]
         return self._balanced(gradients, started)
@@ -189,8 +206,12 @@ class _Arrived:
             return direction
         return [part * started.to(part) for part in direction]
 
-
-def _overflowed(gradients: TaskGradients, values: Tensor, started: Tensor) -> bool:
-    """Whether a loss scale was too large for some task gradient."""
-    squares = gradients.with_losses(values)[0].diagonal().tolist()
-    return not all(map(math.isfinite, squares)) and host.number(started) != 1.0
+    def _overflowed(self, gradients: TaskGradients, values: Tensor, started: Tensor) -> bool:
+        """Whether the gradients left the range of half precision, or a loss scale was too large for one."""
+        squares = gradients.with_losses(values)[0].diagonal().tolist()
+        scaled = host.number(started) != 1.0
+        if all(map(math.isfinite, squares)) or not (self._half or scaled):
+            return False
+        if not scaled:
+            warn_of_overflow()
+        return True

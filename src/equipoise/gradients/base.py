@@ -156,9 +156,10 @@ class ByTensor(TaskGradients):
         return found if self.over_ranks is None else self.over_ranks(found)
 
     def combine(self, weights: Tensor, scale: Tensor | None = None) -> list[Tensor]:
-        """The sum with weights ``Tensor[T, K]``."""
+        """The sum with weights ``Tensor[T, K]``, times ``scale``."""
         parts = zip(weights, self._cut(), self.gramian(), strict=True)
-        return [torch.cat([combine(w, part, g) for w, part, g in parts])]
+        whole = torch.cat([combine(w, part, g) for w, part, g in parts])
+        return [whole if scale is None else whole * scale.to(whole)]
 
     def shares(self) -> Tensor:
         """The share of each tensor in all entries, ``Tensor[T]``."""
@@ -193,7 +194,7 @@ class Crossed(TaskGradients):
     def combine(self, weights: Tensor, scale: Tensor | None = None) -> list[Tensor]:
         """The weighted sum of the third batch's gradients."""
         self.taken()
-        return self._third.combine(weights)
+        return self._third.combine(weights, scale)
 
 
 def cut(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

@@ -21,6 +21,7 @@ from equipoise.gradients.passes import (
     fill,
     through_heads,
     undisturbed,
+    warn_of_overflow,
 )
 from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import Found, SharedParameters, refuse_disagreement
@@ -122,7 +123,7 @@ class AtParameters(TaskGradients):
         with undisturbed(leaves, found.sinks):
             jacobian = self._jacobian(found, factor)
             # The scale of a GradScaler is the user's: an overflow there skips the step.
-            while how.factor is None and factor != 1.0 and not bool(jacobian.isfinite().all()):
+            while how.factor is None and found.half and not bool(jacobian.isfinite().all()):
                 if not how.scale.lower():
                     break
                 factor = how.scale.value
@@ -217,16 +218,21 @@ class AtParameters(TaskGradients):
     # --- handing over -----------------------------------------------------------------------------
 
     def overflows(self) -> bool:
-        """Whether the factor that was asked for is too large for some task gradient; asks for them."""
+        """Whether some task gradient left the range of float16, or the factor was too large for it."""
         asked = self._how.factor is not None
-        return asked and not all(bool(part.isfinite().all()) for part in self.taken().rows)
+        if not asked and not self.found.half:
+            return False
+        if all(bool(part.isfinite().all()) for part in self.taken().rows):
+            return False
+        if not asked:
+            warn_of_overflow()
+        return True
 
     def overflowed(self) -> Tensor:
         """The loss with its gradients as they came, for a GradScaler to find them not finite."""
         (rows,), _, _ = self.taken()
         ones = torch.ones_like(self._step.values)
-        assert self._how.factor is not None
-        return self._deliver(rows.sum(0), ones, ones, self._how.factor)
+        return self._deliver(rows.sum(0), ones, ones, self._how.factor or 1.0)
 
     def deliver(
         self,

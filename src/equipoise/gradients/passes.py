@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -150,18 +151,30 @@ def empty(tasks: int, like: Sequence[Tensor]) -> Tensor:
     return torch.empty(tasks, entries, dtype=dtype, device=like[0].device)
 
 
+def warn_of_overflow() -> None:
+    """Tells of task gradients that no loss scale keeps in the range of float16."""
+    warnings.warn(
+        "a task gradient left the range of float16: this step's gradients are not finite, which a GradScaler "
+        "finds and skips; without one, train in bfloat16 or make the losses smaller",
+        stacklevel=2,
+    )
+
+
 class LossScale:
     """What losses are multiplied with where float16 is on the way: as much as does not overflow.
 
     A power of two, so that taking it out again rounds nothing.
     """
 
+    _FIRST = 2.0**16
+
     def __init__(self) -> None:
-        self.value = 2.0**16
+        self.value = self._FIRST
 
     def lower(self) -> bool:
-        """Takes less after an overflow; False where there is no less to take."""
+        """Takes less after an overflow; False where there is no less, and the next step starts anew."""
         if self.value == 1.0:
+            self.value = self._FIRST
             return False
         self.value = max(self.value / 16, 1.0)
         return True

@@ -40,6 +40,8 @@ class Stateful(nn.Module):
         self._late = {name for name, dims in self.state.items() if dims == ROWS}
         # Positions of the tasks of this step among all tasks; None when all are present.
         self._present: Tensor | None = None
+        # Whether nothing is registered as a buffer.
+        self._unregistered = False
         # Whether some state may have NaN in the place of a task not seen yet; looking costs time every step.
         self._unseen = False
         for name in self.state:
@@ -53,7 +55,10 @@ class Stateful(nn.Module):
 
     def _write(self) -> None:
         for name, value in self._written().items():
-            self.register_buffer(name, value)
+            if self._unregistered:
+                object.__setattr__(self, name, value)
+            else:
+                self.register_buffer(name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.state:
@@ -82,11 +87,17 @@ class Stateful(nn.Module):
                 self._blank.add(name)
 
     def come_late(self) -> None:
-        """Keeps no state as a buffer: its shape will depend on more than the number of tasks."""
+        """Keeps no state as a buffer: it is not there, or not in its shape, before the first step.
+
+        Copies that are made before could not be paired with it buffer by buffer, as ``AveragedModel`` does.
+        """
+        self._unregistered = True
         for name in self.state:
             self._late.add(name)
             self._buffers.pop(name, None)
             object.__setattr__(self, name, None)
+        for name in self._written():
+            self._buffers.pop(name, None)
 
     def knows(self, name: str) -> bool:
         """Whether the state ``name`` has had a value."""
@@ -185,6 +196,8 @@ class Stateful(nn.Module):
             rows: Tensor | None = getattr(self, name)
             if name in self._late and rows is not None:
                 destination[prefix + name] = rows if keep_vars else rows.detach()
+        if self._unregistered:
+            destination.update({prefix + name: value for name, value in self._written().items()})
 
     def _load_from_state_dict(
         self,
@@ -212,8 +225,10 @@ class Stateful(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        unexpected_keys[:] = [key for key in unexpected_keys if key not in late]
         written = self._written()
+        if self._unregistered:
+            late.update(prefix + name for name in written)
+        unexpected_keys[:] = [key for key in unexpected_keys if key not in late]
         if all(prefix + name in state_dict for name in written):
             self._read_back({name: state_dict[prefix + name] for name in written})
 

@@ -19,6 +19,7 @@ OPTIONS: dict[str, Any] = {
     "heads": None,
     "weight_sum": None,
     "update_every": 3,
+    "window": 3,
     "nonfinite": "skip_task",
     "transform": "log",
     "weight_ema": 0.5,
@@ -54,14 +55,14 @@ KINDS = {
     "uw": Kind("uw", "unweighted", "one", 0.35, 0.6, options={"init": (-0.5, 0.0, 0.5)}),
     "uw_so": Kind("uw_so", "unweighted", "tasks", 0.33, 0.34),
     "dwa": Kind("dwa", "unweighted", "one", 0.9999, 1.0001, steps=8),
-    "mgda": Kind("mgda", "weighted", "tasks", 0.1, 0.5, solver="weights"),
-    "rgw": Kind("rgw", "weighted", "tasks", 0.2, 0.4),
+    "mgda": Kind("mgda", "weighted", "tasks", 0.1, 0.5, solver="weights", steps=5),
+    "rgw": Kind("rgw", "weighted", "tasks", 0.2, 0.4, steps=5),
     "graddrop": Kind("graddrop", "weighted", "one", 0.2, 0.4),
     "db_mtl": Kind("db_mtl", "weighted", "one", 0.2, 0.4),
-    "modo": Kind("modo", "weighted", "tasks", 0.3333, 0.3334, "batches", solver="weights"),
+    "modo": Kind("modo", "weighted", "tasks", 0.3333, 0.3334, "batches", solver="weights", steps=5),
     "moml": Kind("moml", "unweighted", "tasks", 0.3, 0.35, "bilevel", {"lr": 0.3}, "learn"),
     "forum": Kind("forum", "unweighted", "tasks", 0.3, 0.35, "bilevel", SHORT, "mix"),
-    "samo": Kind("mgda", "weighted", "tasks", 0.1, 0.5, "uphill", solver="weights"),
+    "samo": Kind("mgda", "weighted", "tasks", 0.1, 0.5, "uphill", solver="weights", steps=5),
 }
 NAN_STEP, FAIL_STEP = 2, 3
 
@@ -155,7 +156,7 @@ def cannot_change(name: str, given: str, option: str) -> bool:
     if option == "route" and name in ("ew", "uw", "uw_so", "dwa", "rgw", "moml"):
         return True  # weights that do not come from gradients are the same wherever those are taken
     if name == "ew":
-        if option in ("update_every", "weight_ema"):
+        if option in ("update_every", "window", "weight_ema"):
             return True  # the weights are always the same
         if option == "heads":  # and they are 1, unless they are told not to be
             return given not in ("weight_sum", "weight_floor", "weight_cap")

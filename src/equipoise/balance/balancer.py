@@ -43,6 +43,8 @@ class Balancer(Beside):
             method's paper does.
         weight_sum: scale of the weights: the paper's, summing to the number of tasks, or to one.
         update_every: new weights every so many calls; the last ones in between.
+        window: calls whose gradients accumulate to one optimiser step. Their weights are found once, from the
+            mean losses and mean inner products of the window before; 1: every call has weights of its own.
         nonfinite: what to do about a loss that is NaN or infinite. A task gradient that is not finite
             although its loss is raises whatever this says.
         on_failure: what to do when a solver fails: raise, or keep the last weights and count it in
@@ -81,6 +83,7 @@ class Balancer(Beside):
         heads: HeadRule = "paper",
         weight_sum: WeightSum = "paper",
         update_every: int = 1,
+        window: int = 1,
         nonfinite: NonFinite = "raise",
         on_failure: OnFailure = "raise",
         self_optimized: bool | float = False,
@@ -113,6 +116,8 @@ class Balancer(Beside):
             raise ValueError(
                 f"update_every={update_every}: new weights are taken every 1 or more steps"
             )
+        if window < 1:
+            raise ValueError(f"window={window}: a window has 1 or more calls")
         if checks == "deferred" and nonfinite != "raise":
             raise ValueError(
                 f"nonfinite={nonfinite!r} has to know whether a loss is finite before it is used, which "
@@ -126,6 +131,7 @@ class Balancer(Beside):
                 heads,
                 weight_sum,
                 update_every,
+                window,
                 on_failure,
                 weight_ema,
                 weight_floor,

@@ -9,6 +9,7 @@ from equipoise.balance.reuse import Averaged, Kept, OnFailure
 from equipoise.balance.rule import Plain, Rule
 from equipoise.balance.shaping import Bounded, Preferred, Prior, Summed, WeightSum
 from equipoise.balance.smoothing import AveragedGradients, PerTensor, refuse_by_tensor
+from equipoise.balance.window import Windowed, refuse_window
 from equipoise.gradients.ranks import Sync
 from equipoise.methods.base import (
     CrossBatchMethod,
@@ -33,6 +34,7 @@ class Options:
     heads: HeadRule = "paper"
     weight_sum: WeightSum = "paper"
     update_every: int = 1
+    window: int = 1
     on_failure: OnFailure = "raise"
     weight_ema: float = 0.0
     weight_floor: float | None = None
@@ -53,6 +55,7 @@ class Options:
             for name, given in (
                 ("heads='weighted'", self.heads == "weighted"),
                 ("update_every", self.update_every > 1),
+                ("window", self.window > 1),
                 ("weight_ema", self.weight_ema != 0),
                 ("weight_floor", self.weight_floor is not None),
                 ("weight_cap", self.weight_cap is not None),
@@ -65,8 +68,8 @@ class Options:
 def compose(method: Method | Rule, options: Options) -> Rule:
     """The rule of a method with everything that was put around it.
 
-    From the inside: the method, the average of its weights, their reuse, bounds, preference, sum; then
-    weights tensor by tensor, and outermost averaged gradients.
+    From the inside: the method, the average of its weights, windows of calls, reuse of weights, bounds,
+    preference, sum; then weights tensor by tensor, and outermost averaged gradients.
 
     Raises:
         ValueError: an option that has no meaning for the method, or beside another.
@@ -75,6 +78,8 @@ def compose(method: Method | Rule, options: Options) -> Rule:
     check(rule.method, options)
     if options.weight_ema:
         rule = Averaged(rule, options.weight_ema)
+    if options.window > 1:
+        rule = Windowed(rule, options.window)
     if rule.weighs and not isinstance(rule.method, FORUM):
         rule = Kept(rule, options.update_every, options.on_failure)
     if options.weight_floor is not None or options.weight_cap is not None:
@@ -124,6 +129,14 @@ def check(method: Method, options: Options) -> None:
         raise ValueError(
             f"sync='gramian' averages inner products of task gradients over processes, and {name} does not "
             "balance by these alone; use sync='exact'"
+        )
+    if options.window > 1:
+        refuse_window(
+            name,
+            learns=isinstance(method, LossMethod) and method.learns,
+            bilevel=method.needs == "bilevel",
+            by_tensor=options.by_tensor(method),
+            every=options.update_every,
         )
     if options.by_tensor(method):
         refuse_by_tensor(method)

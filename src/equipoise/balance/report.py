@@ -123,6 +123,8 @@ def explanation(
         )
     if options.update_every > 1:
         lines["new weights"] = f"every {options.update_every} steps"
+    if options.window > 1:
+        lines["new weights"] = f"every {options.window} calls, from the means of the last ones"
     if learned_by:
         lines["learned by"] = learned_by
     return "\n".join(f"{name:<11} {text}" for name, text in lines.items())

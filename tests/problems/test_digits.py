@@ -24,12 +24,12 @@ def test_every_class_has_its_share_of_every_split(split):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_two_digits_of_a_canvas_are_of_different_classes(split):
-    targets = digits().split(split).targets
+    targets = digits().data(split).targets
     assert not (targets["left"] == targets["right"]).any()
 
 
 def test_canvases_show_both_digits_overlapping_with_pixels_between_zero_and_one():
-    data = digits().split("validation")
+    data = digits().data("validation")
     pixels, _ = images()
     left, right = pairs("validation")[0]
     assert data.inputs.shape[1:] == (1, 12, 12)
@@ -44,7 +44,7 @@ def test_canvases_show_both_digits_overlapping_with_pixels_between_zero_and_one(
 
 
 def test_the_third_target_is_the_clean_left_digit():
-    data = digits().split("test")
+    data = digits().data("test")
     pixels, classes = images()
     left = pairs("test")[:, 0]
     assert np.array_equal(data.targets["reconstruct"].numpy(), pixels[left].reshape(len(left), 64))
@@ -53,9 +53,9 @@ def test_the_third_target_is_the_clean_left_digit():
 
 def test_the_data_do_not_depend_on_the_seed_of_torch():
     torch.manual_seed(1)
-    first = digits().split("train").inputs.clone()
+    first = digits().data("train").inputs.clone()
     torch.manual_seed(2)
-    assert torch.equal(first, digits().split("train").inputs)
+    assert torch.equal(first, digits().data("train").inputs)
 
 
 def test_a_model_of_one_task_has_only_that_head():
@@ -77,7 +77,7 @@ def test_width_below_eight_is_refused():
 def test_squared_error_starts_far_below_the_cross_entropies():
     built = digits()
     torch.manual_seed(0)
-    data = built.split("validation")
+    data = built.data("validation")
     out = built.model(["left", "right", "reconstruct"])(data.inputs)
     losses = {t.name: t.loss(out[t.name], data.targets[t.name]).item() for t in built.tasks}
     assert losses["reconstruct"] < losses["left"] / 5

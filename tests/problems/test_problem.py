@@ -6,8 +6,8 @@ from equipoise import Balancer
 from equipoise.problems import (
     Metric,
     Problem,
-    Split,
     Task,
+    Tensors,
     TrunkAndHeads,
     accuracy,
     fingerprint,
@@ -19,15 +19,15 @@ from equipoise.problems import (
 OWN = """
 from torch import nn, rand
 from torch.nn import functional
-from equipoise.problems import Problem, Split, Task, TrunkAndHeads, rmse
+from equipoise.problems import Problem, Task, Tensors, TrunkAndHeads, rmse
 
 def mine(rows=4):
     def model(tasks):
         return TrunkAndHeads(nn.Linear(2, 3), {task: nn.Linear(3, 1) for task in tasks})
-    def split(name):
-        return Split(rand(rows, 2), {"a": rand(rows, 1), "b": rand(rows, 1)})
+    def data(name):
+        return Tensors(rand(rows, 2), {"a": rand(rows, 1), "b": rand(rows, 1)})
     tasks = tuple(Task(name=n, loss=functional.mse_loss, metrics=(rmse(),)) for n in "ab")
-    return Problem(name="mine", tasks=tasks, split=split, model=model)
+    return Problem(name="mine", tasks=tasks, data=data, model=model)
 
 def wrong():
     return 3
@@ -44,7 +44,7 @@ def own(tmp_path):
 def test_a_problem_of_ones_own_is_a_function_in_a_file(own):
     built = problem(f"{own}:mine", rows=7)
     assert built.name == "mine"
-    assert len(built.split("train")) == 7
+    assert len(built.data("train")) == 7
 
 
 def test_a_problem_of_ones_own_is_a_function_in_a_module(own, monkeypatch):
@@ -85,13 +85,13 @@ def test_a_function_that_returns_something_else_is_refused(own):
 
 def test_targets_must_have_as_many_rows_as_inputs():
     with pytest.raises(ValueError, match="targets of 'a' have 3 rows but there are 4 inputs"):
-        Split(torch.rand(4, 2), {"a": torch.rand(3)})
+        Tensors(torch.rand(4, 2), {"a": torch.rand(3)})
 
 
 def test_a_problem_needs_two_tasks():
     one = (Task(name="a", loss=nn.functional.mse_loss, metrics=(rmse(),)),)
     with pytest.raises(ValueError, match="needs two tasks"):
-        Problem(name="p", tasks=one, split=lambda _: None, model=lambda _: nn.Linear(1, 1))
+        Problem(name="p", tasks=one, data=lambda _: None, model=lambda _: nn.Linear(1, 1))
 
 
 def test_a_task_needs_a_metric():

@@ -44,6 +44,7 @@ def spec(**changes: object) -> Spec:
         "learning_rates": [0.001, 0.01, 0.1],
         "epochs": 2,
         "batch_size": 8,
+        "tuning": "once",
     }
     return parse({**content, **changes})
 

@@ -10,6 +10,7 @@ import pytest
 
 from equipoise.study import Failure, Inline, Store, compare, findings, headline, run, warnings
 from equipoise.study.findings import BASELINES
+from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import interval, signed
 
@@ -75,7 +76,7 @@ def test_where_nothing_differs_nothing_is_claimed(tmp_path):
     assert {compare(each, "ew").outcome for each in found.arms if "ew" in each.against} == {
         "undecided"
     }
-    assert "No difference to equal weights (ew) was shown for any of 5 methods." in texts(
+    assert "No difference to equal weights (ew) was shown for any of 6 methods." in texts(
         headline(found)
     )
 
@@ -141,7 +142,7 @@ def test_each_task_chooses_its_own_learning_rate_for_its_single_task_network(tmp
 def test_the_mean_rank_of_the_best_method_is_one(tmp_path):
     found = fakes.study(tmp_path, with_gain(gls=0.2), methods=["gls"])
     assert found.arm("gls").rank == 1
-    assert sum(each.rank for each in found.arms) == pytest.approx(10)
+    assert sum(each.rank for each in found.arms) == pytest.approx(15)
 
 
 def test_a_diverged_run_is_told_and_its_method_is_never_called_better(tmp_path):
@@ -301,7 +302,7 @@ def test_cost_is_a_ratio_to_equal_weights_of_the_same_seed(tmp_path):
 def test_comparisons_with_equal_and_with_random_weights_are_separate_families(tmp_path):
     found = fakes.study(tmp_path, flat, methods=["gls"])
     families = {b: [e.arm.label for e in found.arms if b in e.against] for b in BASELINES}
-    assert families == {"ew": ["rlw", "rgw", "gls"], "rlw": ["rgw", "gls"]}
+    assert families == {"ew": [FIXED, "rlw", "rgw", "gls"], "rlw": [FIXED, "rgw", "gls"]}
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,21 @@
 import fakes
+import numpy as np
 import pytest
 
-from equipoise.study import Candidate, arms
+from equipoise.study import Candidate, arms, fixed
+from equipoise.study.fixed import FIXED, candidates_of
 from equipoise.study.protocols import PROTOCOLS, final, tuning
 
-TASKS = ("a", "b")
+TASKS = {"a": 1.0, "b": 0.01}
 
 
 @pytest.mark.parametrize("methods", [[], ["uw"], ["ew"], ["stl", "rlw"]])
-def test_single_task_equal_and_random_weights_are_in_every_study(methods):
+def test_single_task_fixed_equal_and_random_weights_are_in_every_study(methods):
     found = arms(fakes.spec(methods=methods), TASKS)
     labels = [arm.label for arm in found]
-    assert labels[:5] == ["single-task a", "single-task b", "ew", "rlw", "rgw"]
+    assert labels[:6] == ["single-task a", "single-task b", FIXED, "ew", "rlw", "rgw"]
     assert len(set(labels)) == len(labels)
-    assert [arm.control for arm in found[:5]] == [True] * 5
+    assert [arm.control for arm in found[:6]] == [True] * 6
 
 
 def test_litmus_distributions_tries_five_random_weightings_of_losses_and_of_gradients():
@@ -67,7 +69,38 @@ def test_tuning_and_final_trials_never_share_a_seed():
     arm = arms(spec, TASKS)[2]
     tuned = {trial.seed for trials in tuning(spec, arm).values() for trial in trials}
     assert len(tuned) == 2
-    assert not tuned & {trial.seed for trial in final(spec, arm, Candidate(0.1, "{}"))}
+    chosen = [Candidate(0.1, "{}")] * len(spec.seeds)
+    assert not tuned & {trial.seed for trial in final(spec, arm, chosen)}
+
+
+def test_where_every_seed_tunes_for_itself_its_best_trial_is_its_final_one():
+    spec = fakes.spec(tuning="per seed")
+    arm = arms(spec, TASKS)[2]
+    grid = tuning(spec, arm)
+    assert [len(trials) for trials in grid.values()] == [5, 5, 5]
+    chosen = list(grid)[:2] + list(grid)[:2] + [None]
+    assert final(spec, arm, chosen) == [
+        *(grid[c][seed] for seed, c in enumerate(chosen[:4])),
+        None,
+    ]
+
+
+def test_fixed_weights_begin_with_those_that_make_the_losses_equal_and_go_on_at_random():
+    made = candidates_of([1.0, 0.25, 0.04], [0.003, 0.01, 0.03])
+    assert [rate for rate, _ in made] == [0.01, 0.01, 0.01]
+    ratios = [np.array(options["weights"]) / options["weights"][0] for _, options in made]
+    assert np.allclose(ratios, [[1, 4, 25], [1, 2, 5], [1, 1, 1]], rtol=0.01)
+    many = candidates_of([1.0, 0.01], [10.0**-k for k in range(12)])
+    assert len(many) == 12 and len({str(each) for each in many}) == 12
+    later = candidates_of([1.0, 0.01], [0.1, 0.2])
+    assert len(later) == 2
+
+
+def test_random_fixed_weights_stay_near_the_family(monkeypatch):
+    monkeypatch.setattr(fixed, "POWERS", ())
+    made = candidates_of([1.0, 0.01], [0.1] * 200)
+    ratios = np.array([options["weights"][1] / options["weights"][0] for _, options in made])
+    assert 1 / 9.1 < ratios.min() < 1 and 100 < ratios.max() < 910
 
 
 def test_single_task_trials_do_not_depend_on_settings_of_balancing():

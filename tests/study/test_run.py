@@ -29,8 +29,17 @@ def stages(recorder):
 def test_a_study_is_tuned_first_and_then_run_for_every_seed(tmp_path):
     recorder = Recorder()
     run(fakes.spec(methods=["uw"]), tmp_path / "s.db", recorder)
-    # 2 single tasks + ew, rlw, rgw, uw: 6 arms, 3 learning rates, 5 seeds.
-    assert stages(recorder) == ["tune"] * 18 + ["final"] * 30
+    # 2 single tasks, fixed weights, ew, rlw, rgw, uw: 7 arms, 3 candidates, 5 seeds.
+    assert stages(recorder) == ["tune"] * 21 + ["final"] * 35
+
+
+def test_where_every_seed_tunes_for_itself_nothing_is_run_twice(tmp_path):
+    recorder = Recorder()
+    run(fakes.spec(methods=["uw"], tuning="per seed"), tmp_path / "s.db", recorder)
+    assert stages(recorder) == ["final"] * 7 * 3 * 5
+    again = Recorder()
+    run(fakes.spec(methods=["uw"], tuning="per seed"), tmp_path / "s.db", again)
+    assert again.ran == []
 
 
 def test_the_same_study_again_runs_nothing(tmp_path):
@@ -59,7 +68,7 @@ def test_fewer_seeds_leave_the_others_in_the_file_and_out_of_the_result(tmp_path
     run(fakes.spec(seeds=2), tmp_path / "s.db", Recorder())
     with Store(tmp_path / "s.db") as store:
         assert findings(store).arm("ew").scores.shape[0] == 2
-        assert len([t for t in store.trials().values() if t.trial.seed == 4]) == 5
+        assert len([t for t in store.trials().values() if t.trial.seed == 4]) == 6
 
 
 def test_another_problem_in_the_same_file_is_refused_and_explained(tmp_path):
@@ -73,7 +82,7 @@ def test_a_problem_whose_file_was_edited_is_refused_and_explained(tmp_path):
     shutil.copy(tiny.HERE, own)
     run(fakes.spec(problem=f"{own}:tiny"), tmp_path / "s.db", Recorder())
     own.write_text(own.read_text() + "\n# edited\n")
-    with pytest.raises(ValueError, match=r"the file has changed since"):
+    with pytest.raises(ValueError, match=r"own.py has changed.*another --out, or --keep"):
         run(fakes.spec(problem=f"{own}:tiny"), tmp_path / "s.db", Recorder())
 
 
@@ -95,6 +104,38 @@ def test_a_second_run_on_the_same_file_is_refused(tmp_path):
     with only_driver(tmp_path / "s.db"), pytest.raises(ValueError, match="another run is writing"):
         run(fakes.spec(), tmp_path / "s.db", Recorder())
     run(fakes.spec(), tmp_path / "s.db", Recorder())
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A problem that imports what lies beside it."""
+    (tmp_path / "own.py").write_text(
+        "from helpers_of_own import rows\nfrom equipoise.problems import problem\n"
+        f"def mine():\n    return problem({tiny.HERE!r} + ':tiny', rows=rows())\n"
+    )
+    (tmp_path / "helpers_of_own.py").write_text("def rows():\n    return 40\n")
+    (tmp_path / "unused.py").write_text("")
+    return tmp_path
+
+
+def test_a_file_beside_the_problem_is_found_and_noticed_when_it_changes(package):
+    spec = fakes.spec(problem=f"{package / 'own.py'}:mine")
+    run(spec, package / "s.db", Recorder())
+    (package / "unused.py").write_text("edited = True\n")
+    run(spec, package / "s.db", Recorder())
+    (package / "helpers_of_own.py").write_text("def rows():\n    return 41\n")
+    with pytest.raises(ValueError, match=r"helpers_of_own.py has changed\."):
+        run(spec, package / "s.db", Recorder())
+    again = Recorder()
+    run(spec, package / "s.db", again, keep=True)
+    assert again.ran == []
+
+
+def test_trials_of_another_version_of_the_package_are_not_kept_silently(tmp_path, monkeypatch):
+    run(fakes.spec(), tmp_path / "s.db", Recorder())
+    monkeypatch.setattr("equipoise.__version__", "99.0")
+    with pytest.raises(ValueError, match=r"equipoise was .* and is 99.0"):
+        run(fakes.spec(), tmp_path / "s.db", Recorder())
 
 
 def test_a_failed_trial_is_tried_again_by_the_next_run_and_only_it(tmp_path):

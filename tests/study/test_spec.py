@@ -26,7 +26,7 @@ LEAST = {"problem": "digits", "learning_rates": [0.1], "epochs": 1, "batch_size"
         ({"learning_rates": [0.1, 0.1]}, r"key 'learning_rates'.*repeats"),
         ({"seeds": []}, r"key 'seeds'"),
         ({"seeds": [1, 1]}, r"key 'seeds'.*repeats"),
-        ({"optimizer": "adam"}, r"key 'optimizer'.*'adamw' or 'sgd'"),
+        ({"optimizer": "adam"}, r"key 'optimizer'.*known: adamw, sgd"),
         ({"protocol": "litmos"}, r"key 'protocol'.*known: litmus"),
         ({"methods": ["uw_sso"]}, r"key 'methods\[0\].id'.*uw_so"),
         (

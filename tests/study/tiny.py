@@ -14,8 +14,8 @@ from torch.nn import functional
 from equipoise.problems import (
     Metric,
     Problem,
-    Split,
     Task,
+    Tensors,
     TrunkAndHeads,
     mean_absolute_error,
     rmse,
@@ -33,7 +33,7 @@ def tiny(
 ) -> Problem:
     """Two regressions from four numbers; ``b`` has a hundredfold smaller loss."""
 
-    def split(name: str) -> Split:
+    def data(name: str) -> Tensors:
         if forbid_test and name == "test":
             raise PermissionError("the test split was read")
         if log:
@@ -46,7 +46,7 @@ def tiny(
         noise = 0.3 * torch.randn(rows, 2, generator=random)
         clean = torch.stack([inputs[:, 0] * inputs[:, 1], inputs.tanh().sum(1)], 1)
         both = clean + noise
-        return Split(inputs, {"a": both[:, :1], "b": 0.1 * both[:, 1:]})
+        return Tensors(inputs, {"a": both[:, :1], "b": 0.1 * both[:, 1:]})
 
     def model(tasks: list[str]) -> nn.Module:
         trunk = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout))
@@ -54,7 +54,7 @@ def tiny(
 
     metrics = {"a": (rmse(), mean_absolute_error()), "b": (negative_rmse(),)}
     tasks = tuple(Task(name=n, loss=functional.mse_loss, metrics=m) for n, m in metrics.items())
-    return Problem(name="tiny", tasks=tasks, split=split, model=model)
+    return Problem(name="tiny", tasks=tasks, data=data, model=model)
 
 
 def negative_rmse() -> Metric:
@@ -82,7 +82,7 @@ def explosive(above: float = 0.05) -> Problem:
             factor = float("inf") if moved > above else 1.0
             return {task: out * factor for task, out in self.inner(inputs).items()}
 
-    return Problem(name="explosive", tasks=calm.tasks, split=calm.split, model=Explosive)
+    return Problem(name="explosive", tasks=calm.tasks, data=calm.data, model=Explosive)
 
 
 def deadly(marker: str, deaths: int = 1) -> Problem:
@@ -102,4 +102,4 @@ def faulty() -> Problem:
         raise RuntimeError("this model cannot be built")
 
     calm = tiny()
-    return Problem(name="faulty", tasks=calm.tasks, split=calm.split, model=model)
+    return Problem(name="faulty", tasks=calm.tasks, data=calm.data, model=model)

@@ -93,6 +93,11 @@ class Standing(Stateful):
         return self.pipeline.shown.weights_by_task()
 
     @property
+    def gramian(self) -> Tensor | None:
+        """Inner products of the last step's task gradients, ``Tensor[K, K]``; None where none were taken."""
+        return self.pipeline.shown.gramian
+
+    @property
     def raw_total(self) -> Tensor:
         """The unweighted sum of the last losses, detached: what schedulers and early stopping should see."""
         return self.pipeline.shown.raw_total()

@@ -13,7 +13,8 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional
 
-from equipoise.problems.base import Problem, Split, SplitName, Task, TrunkAndHeads
+from equipoise.problems.base import Problem, SplitName, Task, TrunkAndHeads
+from equipoise.problems.data import Tensors
 from equipoise.problems.metrics import accuracy, rmse
 
 CANVAS = 12
@@ -64,7 +65,7 @@ def pairs(split: SplitName) -> Index:
 
 
 @lru_cache(maxsize=3)
-def examples(split: SplitName) -> Split:
+def examples(split: SplitName) -> Tensors:
     """Canvases ``Tensor[N, 1, 12, 12]``, classes ``Tensor[N]`` and clean left digits ``Tensor[N, 64]``.
 
     The left digit lies towards the upper left and the right one towards the lower right, each shifted
@@ -80,7 +81,7 @@ def examples(split: SplitName) -> Split:
         for image, (row, column) in zip(pixels[pair], places, strict=True):
             window = canvas[example, row : row + DIGIT, column : column + DIGIT]
             np.maximum(window, image, out=window)
-    return Split(
+    return Tensors(
         torch.from_numpy(canvas).unsqueeze(1),
         {
             "left": torch.from_numpy(classes[index[:, 0]]),
@@ -131,7 +132,7 @@ def digits(width: int = 64) -> Problem:
             Task(name="right", loss=functional.cross_entropy, metrics=(accuracy(),)),
             Task(name="reconstruct", loss=functional.mse_loss, metrics=(rmse(),)),
         ),
-        split=examples,
+        data=examples,
         model=model,
         about=(
             "Two different handwritten digits overlap on one canvas. Name the left one, name the right "

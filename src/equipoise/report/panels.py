@@ -18,7 +18,7 @@ TASKS = tuple(f"var(--task{number})" for number in range(1, 7))
 
 def weights(found: Findings, entry: ArmFindings) -> Spec | None:
     """Share of each task in the weights over the epochs: mean and spread over the steps of an epoch."""
-    ids = {trial.id for trial in entry.trials}
+    ids = {trial.id for trial in entry.runs}
     seen: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for trial, epoch, task, mean, std in found.weights:
         if trial in ids:
@@ -48,7 +48,7 @@ def curves(found: Findings, measure: Measure, shown: Sequence[str]) -> Spec | No
     colors = dict(zip(shown, HIGHLIGHTS, strict=False))
     for entry in entries:
         label = "single-task" if entry.arm.task else entry.arm.label
-        runs = [found.found.curve(trial, "validation") for trial in entry.trials]
+        runs = [found.found.curve(trial, "validation") for trial in entry.runs]
         for epoch in sorted({epoch for run in runs for epoch in run}):
             seen = [
                 run[epoch][measure.task, measure.metric]
@@ -168,7 +168,7 @@ def norms(found: Findings, entry: ArmFindings) -> Spec | None:
 
 
 def _gradients(found: Findings, entry: ArmFindings, wanted: Any) -> list[Row]:
-    ids = {trial.id for trial in entry.trials}
+    ids = {trial.id for trial in entry.runs}
     seen: dict[tuple[int, str], list[float]] = defaultdict(list)
     for trial, epoch, task, other, value in found.gradients:
         if trial in ids and wanted(task, other):

@@ -57,7 +57,7 @@ class ArmFindings:
     Attributes:
         arm: the arm.
         choice: what tuning chose, and the score of every candidate.
-        trials: its final trials, in the order of the seeds.
+        trials: its final trials, in the order of the seeds; None where tuning chose nothing.
         scores: on the test split after the last epoch, ``[S, M]``; NaN where a run did not finish.
         deltas: Delta_m of each run against the mean of the single-task networks, ``[S]``.
         metrics: mean and interval of each column, M long; None for columns it does not learn.
@@ -74,7 +74,7 @@ class ArmFindings:
 
     arm: Arm
     choice: Choice
-    trials: list[Trial]
+    trials: list[Trial | None]
     scores: Array
     deltas: Array
     metrics: list[Estimate | None]
@@ -89,9 +89,14 @@ class ArmFindings:
     missing: list[int] = field(default_factory=list)
 
     @property
+    def runs(self) -> list[Trial]:
+        """The final trials there are to be."""
+        return [trial for trial in self.trials if trial is not None]
+
+    @property
     def complete(self) -> bool:
         """Whether every seed finished with finite numbers."""
-        return bool(self.trials) and bool(np.isfinite(self.deltas).all())
+        return bool(np.isfinite(self.deltas).all())
 
 
 @dataclass
@@ -143,7 +148,7 @@ def findings(store: Store) -> Findings:
     """
     found = Measurements(store)
     spec = parse(store.get("spec"), str(store.path))
-    arms = protocols.arms(spec, found.tasks)
+    arms = protocols.arms(spec, store.get("problem")["first_losses"])
     choices = choose(spec, arms, found)
     single_trials = {
         arm.task: _final(spec, arm, choices[arm.label]) for arm in arms if arm.task is not None
@@ -167,16 +172,15 @@ def findings(store: Store) -> Findings:
     )
 
 
-def _final(spec: Spec, arm: Arm, choice: Choice) -> list[Trial]:
-    return [] if choice.candidate is None else protocols.final(spec, arm, choice.candidate)
+def _final(spec: Spec, arm: Arm, choice: Choice) -> list[Trial | None]:
+    return protocols.final(spec, arm, choice.by_seed)
 
 
 def _arm(
     spec: Spec, arm: Arm, choice: Choice, found: Measurements, reference: Array
 ) -> ArmFindings:
     trials = _final(spec, arm, choice)
-    gap = np.full((len(spec.seeds), len(found.measures)), np.nan)
-    scores = np.stack([found.last(trial, "test") for trial in trials]) if trials else gap
+    scores = np.stack([found.last(trial, "test") for trial in trials])
     entry = ArmFindings(
         arm=arm,
         choice=choice,
@@ -188,8 +192,8 @@ def _arm(
         delta=Estimate(np.nan, np.nan, np.nan, 0),
         flat=float("nan"),
     )
-    for seed, trial in zip(spec.seeds, trials, strict=False):
-        stored = found.trials.get(trial.id)
+    for seed, trial in zip(spec.seeds, trials, strict=True):
+        stored = None if trial is None else found.trials.get(trial.id)
         if stored is None:
             entry.missing.append(seed)
         elif stored.status == "diverged":
@@ -219,7 +223,7 @@ def _estimate(column: Array) -> Estimate | None:
 
 def _rank(entries: Sequence[ArmFindings], found: Measurements) -> None:
     """Ranks over the seeds that every ranked arm finished; an arm with a gap is not ranked."""
-    whole = [entry for entry in entries if entry.trials and np.isfinite(entry.scores).all()]
+    whole = [entry for entry in entries if np.isfinite(entry.scores).all()]
     if len(whole) > 1:
         ranks = mean_rank(np.stack([entry.scores for entry in whole]), found.higher)
         for entry, rank in zip(whole, ranks, strict=True):
@@ -244,7 +248,7 @@ def _compare(entries: Sequence[ArmFindings]) -> None:
 
 def _price(entries: Sequence[ArmFindings], found: Measurements) -> None:
     def costs(entry: ArmFindings) -> list[Stored | None]:
-        stored = [found.trials.get(trial.id) for trial in entry.trials]
+        stored = [None if trial is None else found.trials.get(trial.id) for trial in entry.trials]
         return [each if each and each.cost and each.status == "done" else None for each in stored]
 
     equal = next((each for each in entries if each.arm.label == "ew"), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+from equipoise.study.fixed import FIXED, candidates_of
 from equipoise.study.questions import PROTOCOLS
 from equipoise.study.spec import Spec
 from equipoise.study.trial import SINGLE_TASK, Trial, with_options
@@ -24,8 +25,10 @@ class Arm:
         label: how tables call it.
         method: id of the method, or ``"stl"``.
         options: fixed options.
+        arguments: of the balancer around it.
         search: options to try, each with its values.
         learning_rates: to try; empty for those of the study.
+        points: learning rates with options that belong to them, instead of the grid of ``search``.
         task: of a single-task arm.
         control: added by the protocol whether asked for or not.
     """
@@ -33,17 +36,22 @@ class Arm:
     label: str
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     learning_rates: tuple[float, ...] = ()
+    points: tuple[tuple[float, Mapping[str, Any]], ...] = ()
     task: str | None = None
     control: bool = False
 
     def key(self) -> str:
         """Method and options: equal for arms that are the same thing under two labels."""
-        return f"{self.method} {with_options(self.options)} {with_options(self.search)} {self.task}"
+        parts = (self.options, self.arguments, self.search)
+        return " ".join((self.method, *map(with_options, parts), str(self.task)))
 
     def grid(self, spec: Spec) -> list[Candidate]:
         """Every learning rate with every value of the searched options."""
+        if self.points:
+            return [Candidate(rate, with_options(options)) for rate, options in self.points]
         rates = self.learning_rates or tuple(spec.learning_rates)
         values = [[(name, value) for value in tried] for name, tried in self.search.items()]
         return [
@@ -65,20 +73,33 @@ class Candidate:
         return json.loads(self.options)[name]
 
 
-def arms(spec: Spec, tasks: Iterable[str]) -> list[Arm]:
+def arms(spec: Spec, first_losses: Mapping[str, float]) -> list[Arm]:
     """All arms of a study: single-task networks, the controls of its protocol, its own methods.
+
+    Args:
+        spec: the study.
+        first_losses: of every task, before training, from which fixed weights are drawn.
 
     Raises:
         ValueError: two arms have the same label, or arms have tuning budgets of different size.
     """
-    found = [Arm(f"single-task {task}", SINGLE_TASK, task=task, control=True) for task in tasks]
+    found = [
+        Arm(f"single-task {task}", SINGLE_TASK, task=task, control=True) for task in first_losses
+    ]
+    points = candidates_of(list(first_losses.values()), spec.learning_rates)
+    found.append(Arm(FIXED, "scalarization", points=tuple(points), control=True))
     for method, options in PROTOCOLS[spec.protocol].controls:
         found.append(Arm(_label(method, options), method, options, control=True))
     known = {arm.key(): place for place, arm in enumerate(found)}
     for wanted in spec.methods:
-        label = wanted.label or _label(wanted.id, wanted.options)
+        label = wanted.label or _label(wanted.id, {**wanted.options, **wanted.arguments})
         arm = Arm(
-            label, wanted.id, wanted.options, wanted.search, tuple(wanted.learning_rates or ())
+            label,
+            wanted.id,
+            wanted.options,
+            wanted.arguments,
+            wanted.search,
+            tuple(wanted.learning_rates or ()),
         )
         place = known.get(arm.key())
         if place is None:
@@ -90,17 +111,29 @@ def arms(spec: Spec, tasks: Iterable[str]) -> list[Arm]:
 
 
 def tuning(spec: Spec, arm: Arm) -> dict[Candidate, list[Trial]]:
-    """The tuning trials of an arm: each candidate with each tuning seed."""
+    """The trials that an arm is tuned by: each candidate with each seed.
+
+    Where every seed tunes for itself, the trial of its best candidate is its final one: it measures the test
+    split after its last epoch, which nothing looks at unless the candidate was chosen.
+    """
+    if spec.tuning == "per seed":
+        return {c: [_trial(spec, arm, c, "final", s) for s in spec.seeds] for c in arm.grid(spec)}
     seeds = [FIRST_TUNING_SEED + number for number in range(spec.tuning_seeds)]
-    return {
-        candidate: [_trial(spec, arm, candidate, "tune", seed) for seed in seeds]
-        for candidate in arm.grid(spec)
-    }
+    return {c: [_trial(spec, arm, c, "tune", seed) for seed in seeds] for c in arm.grid(spec)}
 
 
-def final(spec: Spec, arm: Arm, chosen: Candidate) -> list[Trial]:
-    """The final trials of an arm at the candidate that tuning chose, in the order of the seeds."""
-    return [_trial(spec, arm, chosen, "final", seed) for seed in spec.seeds]
+def final(spec: Spec, arm: Arm, chosen: Sequence[Candidate | None]) -> list[Trial | None]:
+    """The final trials of an arm in the order of the seeds.
+
+    Args:
+        spec: the study.
+        arm: the arm.
+        chosen: the candidate of each seed; None where nothing finished.
+    """
+    return [
+        None if candidate is None else _trial(spec, arm, candidate, "final", seed)
+        for candidate, seed in zip(chosen, spec.seeds, strict=True)
+    ]
 
 
 def _trial(spec: Spec, arm: Arm, candidate: Candidate, stage: Any, seed: int) -> Trial:
@@ -112,6 +145,7 @@ def _trial(spec: Spec, arm: Arm, candidate: Candidate, stage: Any, seed: int) ->
         problem_options=with_options(spec.problem_options),
         method=arm.method,
         method_options=candidate.options,
+        arguments=with_options(arm.arguments),
         task=arm.task,
         stage=stage,
         seed=seed,
@@ -121,6 +155,7 @@ def _trial(spec: Spec, arm: Arm, candidate: Candidate, stage: Any, seed: int) ->
         schedule=spec.schedule,
         epochs=spec.epochs,
         batch_size=spec.batch_size,
+        checkpoint=spec.checkpoint,
         route="auto" if single else spec.route,
         weight_sum="paper" if single else spec.weight_sum,
         device=spec.device,
@@ -128,8 +163,9 @@ def _trial(spec: Spec, arm: Arm, candidate: Candidate, stage: Any, seed: int) ->
 
 
 def _label(method: str, options: Mapping[str, Any]) -> str:
+    short = method.rpartition(":")[2]
     inside = ", ".join(f"{name}={value}" for name, value in options.items())
-    return f"{method} ({inside})" if inside else method
+    return f"{short} ({inside})" if inside else short
 
 
 def _refuse_same_labels(found: Sequence[Arm]) -> None:
@@ -141,7 +177,7 @@ def _refuse_same_labels(found: Sequence[Arm]) -> None:
         )
 
 
-def _refuse_unequal_budgets(spec: Spec, found: Sequence[Arm]) -> None:
+def _refuse_unequal_budgets(spec: Spec, found: Iterable[Arm]) -> None:
     sizes = {arm.label: len(arm.grid(spec)) for arm in found}
     usual = len(spec.learning_rates)
     odd = {label: size for label, size in sizes.items() if size != usual}

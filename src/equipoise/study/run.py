@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import equipoise
-from equipoise.problems import Problem, fingerprint, problem
+from equipoise.problems import Problem, problem
+from equipoise.problems.catalogue import changed, fingerprint, loaded
 from equipoise.study import protocols
+from equipoise.study.building import balancer
 from equipoise.study.environment import environment
 from equipoise.study.executors import Executor
 from equipoise.study.lock import only_driver
@@ -16,7 +18,6 @@ from equipoise.study.protocols import Arm
 from equipoise.study.selection import Choice, Measurements, choose, describe
 from equipoise.study.spec import Spec, parse
 from equipoise.study.store import Store
-from equipoise.study.train import balancer
 from equipoise.study.trial import Outcome, Trial
 
 
@@ -40,7 +41,14 @@ class Silence:
         """Says nothing."""
 
 
-def run(spec: Spec, out: str | Path, executor: Executor, listener: Listener | None = None) -> None:
+def run(
+    spec: Spec,
+    out: str | Path,
+    executor: Executor,
+    listener: Listener | None = None,
+    *,
+    keep: bool = False,
+) -> None:
     """Runs what the store at ``out`` lacks of a study.
 
     Args:
@@ -48,20 +56,22 @@ def run(spec: Spec, out: str | Path, executor: Executor, listener: Listener | No
         out: the file of the store.
         executor: where trials run.
         listener: is told what happens.
+        keep: whether trials are kept that ran before the problem's files, or this package, changed.
 
     Raises:
         ValueError: the study makes no sense, ``out`` holds another study, or another run writes to it.
     """
     listener = listener or Silence()
     built = problem(spec.problem, **spec.problem_options)
-    arms = protocols.arms(spec, [task.name for task in built.tasks])
+    told = describe(built, spec.device)
+    arms = protocols.arms(spec, told["first_losses"])
     refuse_impossible(spec, arms, built)
     with only_driver(Path(out)), Store(out) as store:
-        _adopt(store, spec, built)
+        _adopt(store, spec, told, keep=keep)
         facts = environment()
-        tuning = [
-            t for arm in arms for trials in protocols.tuning(spec, arm).values() for t in trials
-        ]
+        # Seed by seed, so that what is paired ran at about the same time, under the same load.
+        grids = [trials for arm in arms for trials in protocols.tuning(spec, arm).values()]
+        tuning = [trial for seed in zip(*grids, strict=True) for trial in seed]
         _execute("tuning", tuning, store, executor, listener, facts)
         choices = choose(spec, arms, Measurements(store))
         _execute("final", finals(spec, arms, choices), store, executor, listener, facts)
@@ -72,12 +82,8 @@ def finals(spec: Spec, arms: Sequence[Arm], choices: Mapping[str, Choice]) -> li
 
     Runs of one seed are neighbours in time, so that their times are taken under the same load.
     """
-    runs = [
-        protocols.final(spec, arm, chosen)
-        for arm in arms
-        if (chosen := choices[arm.label].candidate) is not None
-    ]
-    return [trial for seed in zip(*runs, strict=True) for trial in seed]
+    runs = [protocols.final(spec, arm, choices[arm.label].by_seed) for arm in arms]
+    return [trial for seed in zip(*runs, strict=True) for trial in seed if trial is not None]
 
 
 def refuse_impossible(spec: Spec, arms: Sequence[Arm], built: Problem) -> None:
@@ -87,6 +93,9 @@ def refuse_impossible(spec: Spec, arms: Sequence[Arm], built: Problem) -> None:
         ValueError: a method does not take its options, or does not go with the route.
     """
     names = [task.name for task in built.tasks]
+    for reference, what in ((spec.optimizer, "optimizer"), (spec.schedule, "schedule")):
+        if ":" in reference:
+            loaded(reference, what)
     for arm in arms:
         for trials in protocols.tuning(spec, arm).values():
             _refuse_impossible(arm, trials[0], names)
@@ -115,15 +124,15 @@ def _execute(
         listener.finished(trial, outcome)
 
 
-def _adopt(store: Store, spec: Spec, built: Problem) -> None:
+def _adopt(store: Store, spec: Spec, told: Mapping[str, Any], *, keep: bool) -> None:
     """Makes the store one of this study, unless it holds trials of a different problem.
 
     Trials are found by their contents, so that a study may gain methods, seeds or learning rates, or
-    change its budget: what it has in common with the old one is kept. Only trials on different data must
-    not be mixed.
+    change its budget: what it has in common with the old one is kept. Only trials on different data, or by
+    different code, must not be mixed.
     """
-    told = describe(built)
-    source = fingerprint(spec.problem)
+    own = [spec.optimizer, spec.schedule, *(method.id for method in spec.methods)]
+    source = fingerprint(spec.problem, *(each for each in own if ":" in each))
     before = store.get("spec")
     if before is not None:
         old = parse(before, str(store.path))
@@ -133,14 +142,21 @@ def _adopt(store: Store, spec: Spec, built: Problem) -> None:
                 f"{elsewhere} problem {old.problem!r} with options {old.problem_options}, this one is of "
                 f"{spec.problem!r} with {spec.problem_options}; use another --out"
             )
-        if store.get("fingerprint") != source or store.get("problem") != told:
+        ran = store.get("fingerprint") or {}
+        # What a new method of the user's brings along changes no trial that ran.
+        found = {name: digest for name, digest in source.items() if name in ran}
+        different = changed(ran, {**{n: d for n, d in ran.items() if n not in source}, **found})
+        if not different and store.get("problem") != told:
+            different = ["what the problem says of itself (tasks, metrics, sizes, first losses)"]
+        if different and not keep:
             raise ValueError(
-                f"{elsewhere} {spec.problem!r} as its source file was then; the file has changed since, "
-                f"and old and new trials cannot be compared; use another --out"
+                f"{elsewhere} {spec.problem!r} as it was then: {'; '.join(different)}. Old and new trials "
+                "cannot be compared: use another --out, or --keep if you know that they can"
             )
+        source = {**ran, **source}
     store.set(
         spec=spec.model_dump(mode="json"),
-        problem=told,
+        problem=dict(told),
         fingerprint=source,
         version=equipoise.__version__,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from equipoise.problems import Problem
 from equipoise.study import protocols
+from equipoise.study.fixed import first_losses
 from equipoise.study.protocols import Arm, Candidate
 from equipoise.study.spec import Spec
 from equipoise.study.statistics import Array, delta_m, relative_change
@@ -32,15 +33,29 @@ class Choice:
     """What tuning found for an arm.
 
     Attributes:
-        candidate: the best on validation; None where no candidate finished with all its seeds.
-        scores: of each candidate: Delta_m on validation against the tuned single-task networks (the
-            first metric for a single-task arm), NaN where it diverged or failed.
+        by_seed: the best candidate on validation of each seed of the study; None where no candidate finished,
+            or not all are known. Where tuning is done once, all are the same.
+        scores_by_seed: of each candidate, for each seed: Delta_m on validation against the tuned single-task
+            networks (the first metric for a single-task arm), NaN where it diverged or failed.
         complete: whether every tuning trial has an outcome.
     """
 
-    candidate: Candidate | None
-    scores: Mapping[Candidate, float]
+    by_seed: tuple[Candidate | None, ...]
+    scores_by_seed: Mapping[Candidate, tuple[float, ...]]
     complete: bool
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """The candidate that most seeds chose; of several, the one with the best score."""
+        chosen = [each for each in self.by_seed if each is not None]
+        if not chosen:
+            return None
+        return max(set(chosen), key=lambda each: (chosen.count(each), self.scores[each]))
+
+    @property
+    def scores(self) -> dict[Candidate, float]:
+        """The mean score of each candidate over its seeds, NaN where one is missing."""
+        return {each: float(np.mean(scores)) for each, scores in self.scores_by_seed.items()}
 
 
 def measures(problem: Problem) -> list[Measure]:
@@ -52,14 +67,15 @@ def measures(problem: Problem) -> list[Measure]:
     ]
 
 
-def describe(problem: Problem) -> dict[str, Any]:
+def describe(problem: Problem, device: str = "cpu") -> dict[str, Any]:
     """What a report needs to know of a problem, so that it need not load it."""
     return {
         "name": problem.name,
         "about": problem.about,
         "cite": problem.cite,
         "measures": [asdict(measure) for measure in measures(problem)],
-        "sizes": {name: len(problem.split(name)) for name in ("train", "validation")},
+        "sizes": {name: len(problem.data(name)) for name in ("train", "validation")},
+        "first_losses": first_losses(problem, device),
     }
 
 
@@ -99,9 +115,11 @@ class Measurements:
         """Every epoch's values by (task, metric); the loss among them."""
         return self._values.get((trial.id, split), {})
 
-    def last(self, trial: Trial, split: str) -> Array:
+    def last(self, trial: Trial | None, split: str) -> Array:
         """The values after the last epoch, ``[M]``; NaN for tasks the trial did not learn, or all NaN."""
         row = np.full(len(self.measures), np.nan)
+        if trial is None:
+            return row
         epochs = self.curve(trial, split)
         if self.finished(trial) and epochs:
             found = epochs[max(epochs)]
@@ -109,7 +127,7 @@ class Measurements:
                 row[place] = found.get((measure.task, measure.metric), np.nan)
         return row
 
-    def single_task(self, trials: Mapping[str, Sequence[Trial]], split: str) -> Array:
+    def single_task(self, trials: Mapping[str, Sequence[Trial | None]], split: str) -> Array:
         """Scores ``[S, M]`` of single-task trials, given by task in the order of the seeds."""
         columns = np.full((max(map(len, trials.values())), len(self.measures)), np.nan)
         for task, own in trials.items():
@@ -123,32 +141,36 @@ def choose(spec: Spec, arms: Sequence[Arm], found: Measurements) -> dict[str, Ch
     """The choice of each arm, by label.
 
     A single-task network is chosen by the first metric of its task; every other arm by Delta_m against
-    the chosen single-task networks. Only rows of the validation split are read.
+    the mean of the chosen single-task networks. Only rows of the validation split are read.
     """
     choices: dict[str, Choice] = {}
     reference = np.full(len(found.measures), np.nan)
     for arm in sorted(arms, key=lambda each: each.method != SINGLE_TASK):
         grid = protocols.tuning(spec, arm)
-        means = {
-            candidate: np.mean([found.last(trial, "validation") for trial in trials], axis=0)
-            for candidate, trials in grid.items()
-        }
+        # [C, S, M]; all seeds are alike where they are tuned once.
+        rows = np.array(
+            [[found.last(trial, "validation") for trial in trials] for trials in grid.values()]
+        )
+        if spec.tuning == "once":
+            rows = np.repeat(rows.mean(1, keepdims=True), len(spec.seeds), axis=1)
         if arm.task is not None:
             mine = found.task_of == found.tasks.index(arm.task)
             first = int(np.flatnonzero(mine)[0])
-            sign = 1.0 if found.higher[first] else -1.0
-            scores = {candidate: sign * float(row[first]) for candidate, row in means.items()}
+            scores = rows[..., first] * (1.0 if found.higher[first] else -1.0)
         else:
-            scores = {
-                candidate: float(
-                    delta_m(relative_change(row, reference, found.higher), found.task_of)
-                )
-                for candidate, row in means.items()
-            }
+            scores = delta_m(relative_change(rows, reference, found.higher), found.task_of)
         complete = all(found.known(trial) for trials in grid.values() for trial in trials)
-        finite = {candidate: score for candidate, score in scores.items() if np.isfinite(score)}
-        best = max(finite, key=finite.__getitem__) if finite and complete else None
-        choices[arm.label] = Choice(best, scores, complete)
-        if arm.task is not None and best is not None:
-            reference[mine] = means[best][mine]
+        best = [_best(list(grid), column) if complete else None for column in scores.T]
+        given = {c: tuple(map(float, own)) for c, own in zip(grid, scores, strict=True)}
+        choices[arm.label] = Choice(tuple(best), given, complete)
+        if arm.task is not None:
+            order = list(grid)
+            chosen = [rows[order.index(c), s][mine] for s, c in enumerate(best) if c is not None]
+            if chosen:
+                reference[mine] = np.mean(chosen, axis=0)
     return choices
+
+
+def _best(candidates: Sequence[Candidate], scores: Array) -> Candidate | None:
+    finite = np.flatnonzero(np.isfinite(scores))
+    return candidates[int(finite[np.argmax(scores[finite])])] if len(finite) else None

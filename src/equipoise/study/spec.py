@@ -9,11 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from equipoise.methods.catalogue import find
 from equipoise.study.questions import PROTOCOLS
-from equipoise.study.trial import SINGLE_TASK
+from equipoise.study.trial import OPTIMIZERS, SCHEDULES, SINGLE_TASK
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,8 +31,9 @@ class MethodSpec(_Strict):
     """One method of a study.
 
     Attributes:
-        id: as ``equipoise methods`` lists it.
+        id: as ``equipoise methods`` lists it, or a class of yours, ``"my_method.py:Class"``.
         options: fixed options.
+        arguments: of the balancer around it, such as ``heads``, ``weight_sum`` or ``update_every``.
         search: options to be tuned, each with the values to try.
         learning_rates: to try with this method, instead of those of the study.
         label: how tables call it.
@@ -40,6 +41,7 @@ class MethodSpec(_Strict):
 
     id: str
     options: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     search: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     learning_rates: Annotated[list[Positive], Field(min_length=1)] | None = None
     label: str | None = None
@@ -47,7 +49,7 @@ class MethodSpec(_Strict):
     @field_validator("id")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value != SINGLE_TASK:
+        if value != SINGLE_TASK and ":" not in value:
             find(value)
         return value
 
@@ -63,13 +65,20 @@ class Spec(_Strict):
         methods: ids, or tables with options. Single-task networks and the controls of the protocol
             are always added.
         learning_rates: each method tries all of them; its best on validation is used.
-        tuning_seeds: seeds for each tuning candidate.
-        seeds: of the final trials; a number n stands for 0 ... n-1.
+        tuning: ``"per seed"`` repeats the whole procedure: every seed trains all candidates and takes the
+            best on validation, so that differences over seeds contain the noise of tuning. ``"once"``
+            chooses by seeds of their own and repeats the chosen candidate only, as papers do.
+        tuning_seeds: seeds for each tuning candidate where tuning is done once.
+        seeds: of the comparison; a number n stands for 0 ... n-1.
         epochs: passes over the training data.
         batch_size: examples in a step.
         weight_decay: of the network.
-        optimizer: ``"adamw"`` or ``"sgd"``.
-        schedule: of the learning rate: ``"cosine"`` or ``"constant"``.
+        optimizer: ``"adamw"``, ``"sgd"``, or a factory of yours, ``"package:function"``, called with
+            parameter groups, ``lr=`` and ``weight_decay=``.
+        schedule: of the learning rate: ``"cosine"``, ``"constant"``, or a factory of yours, called with the
+            optimiser and the number of steps; its ``step()`` is called after each.
+        checkpoint: ``"last"``; or a criterion on validation, ``"loss"`` or ``"task/metric"``, at whose best
+            epoch test numbers are taken beside those of the last epoch.
         route: where task gradients are taken.
         weight_sum: ``"paper"`` runs each method with the sum of weights of its paper. A constant
             factor of the weights is a factor of the learning rate, which is tuned for each method,
@@ -84,13 +93,15 @@ class Spec(_Strict):
     protocol: str = "litmus"
     methods: list[MethodSpec] = []
     learning_rates: Annotated[list[Positive], Field(min_length=1)]
+    tuning: Literal["per seed", "once"] = "per seed"
     tuning_seeds: Annotated[int, Field(ge=1)] = 1
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2, 3, 4]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    schedule: Literal["cosine", "constant"] = "cosine"
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    checkpoint: str = "last"
     route: Literal["auto", "losses", "parameters", "features"] = "auto"
     weight_sum: Literal["paper", "tasks", "one"] = "paper"
     device: str = "cpu"
@@ -118,6 +129,17 @@ class Spec(_Strict):
     def _different(cls, value: list[Any]) -> list[Any]:
         if len(set(value)) != len(value):
             raise ValueError(f"{value} repeats an entry; each is run once")
+        return value
+
+    @field_validator("optimizer", "schedule")
+    @classmethod
+    def _known_part(cls, value: str, info: ValidationInfo) -> str:
+        known = OPTIMIZERS if info.field_name == "optimizer" else SCHEDULES
+        if value not in known and ":" not in value:
+            raise ValueError(
+                f"there is no {info.field_name} {value!r}; known: {', '.join(known)}, or your own as "
+                "'package.module:function' or 'path/to/file.py:function'"
+            )
         return value
 
     @field_validator("protocol")

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from statistics import fmean, pstdev
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import equipoise
-from equipoise.problems import Problem, Split, Task, problem
-from equipoise.study.gradients import task_gradients
-from equipoise.study.trial import (
-    SINGLE_TASK,
-    Cost,
-    GradientRow,
-    MetricRow,
-    Result,
-    Trial,
-    WeightRow,
-)
+from equipoise.problems import Batch, Problem, Source, Tensors, problem
+from equipoise.problems.data import tensors
+from equipoise.study.building import balancer, optimizer, schedule
+from equipoise.study.counting import Counter
+from equipoise.study.measuring import Scores, broken, criterion, scores, task_gradients
+from equipoise.study.trial import Cost, GradientRow, MetricRow, Result, Trial, WeightRow
 
 Losses = dict[str, Tensor]
 # Validation and test are scored in pieces of this many examples, to bound memory.
 PIECE = 1024
 # Examples on which task gradients are compared after each epoch.
 PROBE = 256
+# The split of test numbers that were taken at the best epoch on validation.
+TEST_AT_BEST = "test at best"
 
 
 def run(trial: Trial, threads: int = 1) -> Result:
@@ -57,38 +55,44 @@ class _Run:
         self.threads = threads
         self.began = time.perf_counter()
         self.problem: Problem = problem(trial.problem, **json.loads(trial.problem_options))
-        names = [trial.task] if trial.task else [task.name for task in self.problem.tasks]
-        self.tasks: list[Task] = [self.problem.by_name[name] for name in names]
+        every = [task.name for task in self.problem.tasks]
+        self.names = [trial.task] if trial.task else every
         # Before anything of the method is built: the same seed, the same weights under every method.
         torch.manual_seed(trial.seed)
-        self.model = self.problem.model(names).to(trial.device)
+        self.model = self.problem.model(self.names).to(trial.device)
         self.initial = _digest(self.model.state_dict().values())
-        self.balancer = balancer(trial, names)
+        self.balancer = balancer(trial, self.names)
+        needs = "" if self.balancer is None else self.balancer.method.needs
+        # Batches of a step: a method that needs several gets parts of the one that the others get.
+        self.parts = {"batches": 3, "bilevel": 2}.get(needs, 1)
         groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
         if self.balancer is not None:
             groups += self.balancer.param_groups()
-        self.optimizer = _optimizer(trial, groups)
+        self.optimizer = optimizer(trial, groups)
         self.metrics: list[MetricRow] = []
         self.weights: list[WeightRow] = []
         self.gradients: list[GradientRow] = []
         self.times: list[float] = []
-        self.forwards = 0
-        self.passes = 0
+        self.counter = Counter()
         self.order = hashlib.sha256()
+        self.best: tuple[float, int, Any] | None = None
 
     def result(self) -> Result:
         """Trains, measures, and gathers what was found."""
-        note = self._train(self.problem.split("train").to(self.trial.device))
+        note = self._train(self._source("train"))
         # The only place that asks for the test split.
         if self.trial.stage == "final" and not note:
-            test = self.problem.split("test").to(self.trial.device)
+            test = self._source("test")
             note = self._evaluate(self.trial.epochs, "test", test)
-        steps = len(self.times)
+            if self.best is not None and not note:
+                _, epoch, weights = self.best
+                self.model.load_state_dict(weights)
+                note = self._evaluate(epoch, TEST_AT_BEST, test)
         cost = Cost(
-            steps=steps,
-            samples=steps * self.batch,
-            forwards=self.forwards,
-            backwards=self.passes,
+            steps=len(self.times),
+            samples=self.counter.rows,
+            forwards=self.counter.forwards,
+            backwards=self.counter.backwards,
             step_ms=1e3 * _fast(self.times),
             seconds=time.perf_counter() - self.began,
         )
@@ -104,112 +108,139 @@ class _Run:
             threads=self.threads,
         )
 
-    def _train(self, data: Split) -> str:
+    def _source(self, name: Any) -> Source:
+        source = self.problem.data(name)
+        # In memory, and moved once.
+        move = getattr(source, "to", None)
+        return source if move is None else move(self.trial.device)
+
+    def _train(self, data: Source) -> str:
         """Trains; returns what diverged, or nothing."""
-        validation = self.problem.split("validation").to(self.trial.device)
-        self.batch = min(self.trial.batch_size, len(data))
-        steps = len(data) // self.batch
-        schedule = _schedule(self.trial, self.optimizer, steps * self.trial.epochs)
-        # A generator of its own: a method or a model that draws must not change the batches.
-        shuffle = torch.Generator().manual_seed(self.trial.seed)
-        torch.manual_seed(self.trial.seed)
-        counted = _watch(self.model, self._count)
+        validation = self._source("validation")
+        steps = data.steps(self.trial.batch_size)
+        advance = schedule(self.trial, self.optimizer, steps * self.trial.epochs)
+        probe = next(iter(data.batches(PROBE, None))).to(self.trial.device)
         for epoch in range(1, self.trial.epochs + 1):
-            order = torch.randperm(len(data), generator=shuffle)[: steps * self.batch]
-            self.order.update(order.numpy().tobytes())
-            note = self._epoch(epoch, data, order.view(steps, self.batch), schedule)
+            with self.counter.watching(self.model):
+                note = self._epoch(epoch, data, steps, advance)
             note = note or self._evaluate(epoch, "validation", validation)
             if note:
                 return note
-            counted.remove()
-            self._trace(epoch, data.take(slice(0, PROBE)))
-            counted = _watch(self.model, self._count)
-        counted.remove()
+            self._trace(epoch, probe)
         return ""
 
-    def _epoch(self, epoch: int, data: Split, batches: Tensor, schedule: Callable[[], None]) -> str:
+    def _epoch(self, epoch: int, data: Source, steps: int, advance: Callable[[], None]) -> str:
         self.model.train()
-        raw: dict[str, list[float]] = {task.name: [] for task in self.tasks}
+        raw: dict[str, list[float]] = {name: [] for name in self.names}
         given: dict[str, list[float]] = {}
-        for batch in batches:
-            rows = data.take(batch.to(data.inputs.device))
+        # The order of the batches comes from the seed and the epoch alone: no method can change it.
+        seed = 1_000_003 * self.trial.seed + epoch
+        for number, step in enumerate(islice(self._steps(data, seed), steps)):
+            # Masks of dropout are those of this step under every method, however much the last one drew.
+            torch.manual_seed(hash((self.trial.seed, epoch, number)) % 2**63)
             start = time.perf_counter()
             self.optimizer.zero_grad(set_to_none=True)
-            values, backward = self._forward(rows)
-            broken = [name for name, value in values.items() if not math.isfinite(value)]
-            if broken:
-                return _diverged(epoch, f"the training loss of {broken[0]!r}")
+            values, backward = self._forward(step)
+            if not values:
+                continue
+            wrong = [name for name, value in values.items() if not math.isfinite(value)]
+            if wrong:
+                return _diverged(epoch, f"the training loss of {wrong[0]!r}")
             backward()
             applied = {} if self.balancer is None else self.balancer.weights
             self.optimizer.step()
             if self.balancer is not None:
-                self.balancer.after_step(lambda rows=rows: self._losses(rows))  # type: ignore[misc]
-            schedule()
+                self.balancer.after_step(lambda last=step[-1]: self._losses(last))  # type: ignore[misc]
+            advance()
             self.times.append(time.perf_counter() - start)
             for name, value in values.items():
                 raw[name].append(value)
             for name, weight in applied.items():
                 given.setdefault(name, []).append(weight)
         for name, seen in raw.items():
-            self.metrics.append(MetricRow(epoch, "train", name, "loss", fmean(seen)))
+            if seen:
+                self.metrics.append(MetricRow(epoch, "train", name, "loss", fmean(seen)))
         for name, seen in given.items():
             self.weights.append(WeightRow(epoch, name, fmean(seen), pstdev(seen)))
         if self.balancer is not None:
             self.balancer.end_epoch()
         return ""
 
-    def _losses(self, rows: Split) -> Losses:
-        self.forwards += 1
-        if self.balancer is not None and self.trial.route == "features":
-            outputs = self.model(rows.inputs, share=self.balancer.share)
-        else:
-            outputs = self.model(rows.inputs)
-        return {
-            task.name: task.loss(outputs[task.name], rows.targets[task.name]) for task in self.tasks
-        }
+    def _steps(self, data: Source, seed: int) -> Iterator[list[Batch]]:
+        """The batches of each step: one, or several that together are as large.
 
-    def _forward(self, rows: Split) -> tuple[dict[str, float], Callable[[], object]]:
-        """The training losses of a batch, and what takes their backward pass.
-
-        A method that needs several batches a step gets equal parts of this one, so that every method sees
-        the same examples in the same number of steps.
+        What lies in memory is cut after it was drawn, so that every method sees the same examples in a step.
         """
+        count, size = self.parts, self.trial.batch_size
+        cut = count == 1 or isinstance(data, Tensors)
+        batches = iter(data.batches(size if cut else max(size // count, 1), seed))
+        while True:
+            drawn = [batch.to(self.trial.device) for batch in islice(batches, 1 if cut else count)]
+            if len(drawn) < (1 if cut else count):
+                return
+            self._note_order(drawn[0])
+            parts = _parts(drawn[0], count) if cut else drawn
+            yield [batch.only(self.names) for batch in parts]
+
+    def _note_order(self, batch: Batch) -> None:
+        for tensor in islice(tensors(batch.inputs), 1):
+            sample = tensor.detach().flatten()[:256].cpu().contiguous()
+            self.order.update(sample.view(torch.uint8).numpy().tobytes())
+
+    def _losses(self, batch: Batch) -> Losses:
+        self.counter.forward(batch.size)
+        share = None
+        if self.balancer is not None and self.trial.route == "features":
+            share = self.balancer.share
+        return dict(self.problem.losses_of(self.model, batch, share))
+
+    def _forward(self, step: list[Batch]) -> tuple[dict[str, float], Callable[[], object]]:
+        """The training losses of a step's batches, and what takes their backward pass."""
         balancer = self.balancer
         if balancer is None:
-            (loss,) = self._losses(rows).values()
-            return {self.tasks[0].name: loss.item()}, lambda: torch.autograd.backward(loss)
-        if balancer.method.needs == "bilevel":
-            inner, outer = _parts(rows, 2)
+            found = self._losses(step[0])
+            values = {name: loss.item() for name, loss in found.items()}
+            return values, lambda: torch.autograd.backward(list(found.values()))
+        if self.parts == 2:
+            inner, outer = step
             total = balancer.bilevel(lambda: self._losses(inner), lambda: self._losses(outer))
             metrics = balancer.metrics(prefix="")
-            values = {task.name: metrics[f"loss/{task.name}"] for task in self.tasks}
+            values = {n: metrics[f"loss/{n}"] for n in self.names if f"loss/{n}" in metrics}
             return values, lambda: torch.autograd.backward(total)
-        pieces = _parts(rows, 3) if balancer.method.needs == "batches" else [rows]
-        losses = [self._losses(piece) for piece in pieces]
+        losses = [self._losses(batch) for batch in step]
         values = {
-            task.name: fmean(batch[task.name].item() for batch in losses) for task in self.tasks
+            name: fmean(each[name].item() for each in losses if name in each)
+            for name in self.names
+            if any(name in each for each in losses)
         }
         return values, lambda: balancer.backward(*losses)
 
-    def _evaluate(self, epoch: int, name: Literal["validation", "test"], data: Split) -> str:
+    def _evaluate(self, epoch: int, name: str, data: Source) -> str:
         """Losses and metrics on a whole split; returns what is not finite, or nothing."""
-        outputs = _predict(self.model, data)
-        for task in self.tasks:
-            out, target = outputs[task.name], data.targets[task.name]
-            found = {"loss": float(task.loss(out, target))}
-            found |= {metric.name: metric.score(out, target) for metric in task.metrics}
-            for metric, value in found.items():
-                if not math.isfinite(value):
-                    return _diverged(epoch, f"{metric} of {task.name!r} on the {name} split")
-                self.metrics.append(MetricRow(epoch, name, task.name, metric, value))
+        batches = (batch.to(self.trial.device) for batch in data.batches(PIECE, None))
+        found = scores(self.problem, self.model, self.names, batches)
+        wrong = broken(found)
+        if wrong is not None:
+            return _diverged(epoch, f"{wrong[1]} of {wrong[0]!r} on the {name} split")
+        for (task, metric), value in found.items():
+            self.metrics.append(MetricRow(epoch, name, task, metric, value))
+        if name == "validation":
+            self._keep_best(epoch, found)
         return ""
 
-    def _trace(self, epoch: int, probe: Split) -> None:
-        """Norms and cosines of the task gradients of the trunk, on examples that never change."""
-        if self.trial.stage == "tune" or len(self.tasks) < 2:
+    def _keep_best(self, epoch: int, found: Scores) -> None:
+        """Keeps the network where the named criterion on validation is the best so far."""
+        if self.trial.checkpoint == "last" or self.trial.stage == "tune":
             return
-        norms, cosines = task_gradients(self.model, self.tasks, probe)
-        names = [task.name for task in self.tasks]
+        value = criterion(self.problem, self.names, self.trial.checkpoint, found)
+        if self.best is None or value > self.best[0]:
+            self.best = value, epoch, copy.deepcopy(self.model.state_dict())
+
+    def _trace(self, epoch: int, probe: Batch) -> None:
+        """Norms and cosines of the task gradients, on examples that never change."""
+        if self.trial.stage == "tune" or len(self.names) < 2:
+            return
+        names, norms, cosines = task_gradients(self.problem, self.model, self.names, probe)
         for i, name in enumerate(names):
             self.gradients.append(GradientRow(epoch, name, name, norms[i]))
             for j in range(i):
@@ -217,80 +248,25 @@ class _Run:
                 if math.isfinite(cosines[i][j]):
                     self.gradients.append(GradientRow(epoch, names[j], name, cosines[i][j]))
 
-    def _count(self, _: Tensor) -> None:
-        self.passes += 1
 
-
-def _parts(rows: Split, count: int) -> list[Split]:
+def _parts(batch: Batch, count: int) -> list[Batch]:
     """The batch in equal parts."""
-    size = len(rows) // count
-    return [rows.take(slice(k * size, (k + 1) * size)) for k in range(count)]
+    if count == 1:
+        return [batch]
+    size = batch.size // count
+    if size == 0:
+        raise ValueError(
+            f"a batch of {batch.size} has no {count} parts, which the method needs; enlarge batch_size"
+        )
+    whole = Tensors(batch.inputs, batch.targets)
+    return [whole.take(slice(k * size, (k + 1) * size)) for k in range(count)]
 
 
-def balancer(trial: Trial, names: list[str]) -> equipoise.Balancer | None:
-    """The balancer of a trial over these tasks; None for a single-task trial.
-
-    Raises:
-        ValueError: no such method or option, or the method does not go with the route.
-    """
-    if trial.method == SINGLE_TASK:
-        return None
-    route: Any = trial.route
-    # Methods with one route of their own take it, whatever the study asks of the others.
-    if route not in equipoise.method(trial.method, **trial.options()).routes:
-        route = "auto"
-    weight_sum: Any = trial.weight_sum
-    return equipoise.Balancer(
-        trial.method,
-        tasks=names,
-        route=route,
-        weight_sum=weight_sum,
-        seed=trial.seed,
-        **trial.options(),
-    )
-
-
-def _optimizer(trial: Trial, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    rate, decay = trial.learning_rate, trial.weight_decay
-    if trial.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=0.9, weight_decay=decay)
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
-
-
-def _schedule(trial: Trial, optimizer: torch.optim.Optimizer, steps: int) -> Callable[[], None]:
-    if trial.schedule == "constant":
-        return lambda: None
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps).step
-
-
-def _predict(model: nn.Module, data: Split) -> Losses:
-    """Outputs of the whole split, by task."""
-    model.eval()
-    with torch.no_grad():
-        pieces = [model(data.inputs[start : start + PIECE]) for start in range(0, len(data), PIECE)]
-    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def _watch(model: nn.Module, count: Callable[[Tensor], None]) -> Any:
-    """Calls ``count`` for each gradient that comes to the bottom of the trunk: it went through all of it."""
-    trunk = getattr(model, "trunk", model)
-    bottom = next(
-        module
-        for module in trunk.modules()
-        if any(p.requires_grad for p in module.parameters(recurse=False))
-    )
-
-    def watched(_: nn.Module, __: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.requires_grad:
-            output.register_hook(count)  # type: ignore[no-untyped-call]
-
-    return bottom.register_forward_hook(watched)
-
-
-def _digest(tensors: Any) -> str:
+def _digest(weights: Any) -> str:
     digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for tensor in weights:
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 Stage = Literal["tune", "final"]
 SINGLE_TASK = "stl"
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "constant")
 
 
 def canonical(value: Any) -> str:
@@ -25,18 +27,23 @@ class Trial:
     Attributes:
         problem: name of the problem, as :func:`equipoise.problems.problem` takes it.
         problem_options: its options, as canonical JSON.
-        method: id of the method, or ``"stl"`` for a network that learns ``task`` alone.
+        method: id of the method, ``"my_method.py:Class"``, or ``"stl"`` for a network that learns ``task``
+            alone.
         method_options: its options, as canonical JSON.
+        arguments: further arguments of :class:`equipoise.Balancer`, such as ``heads`` or ``update_every``, as
+            canonical JSON.
         task: the only task of a single-task trial; None for all tasks.
         stage: a ``"tune"`` trial sees training and validation data; only a ``"final"`` one reads the
             test split, once, after its last epoch.
         seed: governs initial weights, order of the batches and the method's own draws.
         learning_rate: at the start; ``schedule`` says what becomes of it.
         weight_decay: of the network; balancing parameters are not decayed.
-        optimizer: ``"adamw"`` or ``"sgd"`` (momentum 0.9).
-        schedule: ``"cosine"`` (to zero) or ``"constant"``.
+        optimizer: ``"adamw"``, ``"sgd"`` (momentum 0.9) or ``"package:factory"``.
+        schedule: ``"cosine"`` (to zero), ``"constant"`` or ``"package:factory"``.
         epochs: passes over the training data.
         batch_size: examples in a step; a last incomplete batch is dropped.
+        checkpoint: ``"last"``; or a criterion on validation, ``"loss"`` or ``"task/metric"``, at whose best
+            epoch test numbers are taken beside those of the last.
         route: where task gradients are taken, as in :class:`equipoise.Balancer`.
         weight_sum: convention for the sum of the weights, as in :class:`equipoise.Balancer`.
         device: where the trial computes.
@@ -46,15 +53,17 @@ class Trial:
     problem_options: str = "{}"
     method: str
     method_options: str = "{}"
+    arguments: str = "{}"
     task: str | None = None
     stage: Stage
     seed: int
     learning_rate: float
     weight_decay: float = 0.0
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    schedule: Literal["cosine", "constant"] = "cosine"
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
     epochs: int
     batch_size: int
+    checkpoint: str = "last"
     route: str = "auto"
     weight_sum: str = "paper"
     device: str = "cpu"
@@ -74,6 +83,10 @@ class Trial:
     def options(self) -> dict[str, Any]:
         """The method's options."""
         return dict(json.loads(self.method_options))
+
+    def arguments_given(self) -> dict[str, Any]:
+        """Further arguments of the balancer."""
+        return dict(json.loads(self.arguments))
 
     def to_json(self) -> str:
         """The record as canonical JSON."""
@@ -122,7 +135,7 @@ class Cost:
 
     Attributes:
         steps: optimiser steps.
-        samples: training examples seen.
+        samples: training examples forwarded, as often as they were.
         forwards: forward passes for training.
         backwards: backward passes through the shared trunk, counted in whole trunks.
         step_ms: wall time of a step, in milliseconds: a tenth of the steps were faster.

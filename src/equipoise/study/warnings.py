@@ -53,7 +53,7 @@ def _diverged(found: Findings) -> Iterator[str]:
     for each in found.all_arms:
         if each.diverged:
             yield (
-                f"{each.arm.label} diverged in {len(each.diverged)} of {len(each.trials)} final trials; "
+                f"{each.arm.label} diverged in {len(each.diverged)} of {len(each.runs)} final trials; "
                 f"they are left out of its means, and it is never called better."
             )
     lost = defaultdict(list)
@@ -167,7 +167,7 @@ def _pairing(found: Findings) -> Iterator[str]:
         stored = [
             found.stored[trial.id]
             for each in found.arms
-            for trial in each.trials
+            for trial in each.runs
             if trial.seed == seed and found.found.finished(trial)
         ]
         if len({each.initial for each in stored}) > 1:

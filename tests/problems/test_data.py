@@ -1,0 +1,218 @@
+"""Batches from tensors, loaders and data of each task's own."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from equipoise.problems import (
+    Batch,
+    ByTask,
+    Loader,
+    PerTask,
+    Problem,
+    Task,
+    TaskSampler,
+    Tensors,
+    TrunkAndHeads,
+    rmse,
+)
+from equipoise.problems.data import nested
+
+
+class Pair(NamedTuple):
+    one: torch.Tensor
+    two: list[torch.Tensor]
+
+
+def numbered(rows=10, start=0):
+    x = torch.arange(start, start + rows).float().unsqueeze(1)
+    return Tensors(x, {"a": x.clone()})
+
+
+def seen(source, size, seed):
+    return [int(x) for batch in source.batches(size, seed) for x in batch.targets["a"]]
+
+
+def test_rows_of_any_nesting_are_taken_together():
+    x = torch.arange(6)
+    data = Tensors({"p": Pair(x, [x * 10]), "q": (x, "told")}, {"a": x})
+    batch = next(iter(data.batches(4, seed=3)))
+    assert torch.equal(batch.inputs["p"].one * 10, batch.inputs["p"].two[0])
+    assert torch.equal(batch.inputs["q"][0], batch.targets["a"])
+    assert batch.inputs["q"][1] == "told" and batch.size == 4
+    assert isinstance(batch.inputs["p"], Pair)
+
+
+def test_every_row_comes_in_order_without_a_seed_and_shuffled_in_full_batches_with_one():
+    data = numbered()
+    assert seen(data, 4, None) == list(range(10))
+    assert [len(b.targets["a"]) for b in data.batches(4, None)] == [4, 4, 2]
+    shuffled = seen(data, 4, 1)
+    assert len(set(shuffled)) == 8 == data.steps(4) * 4 and shuffled != sorted(shuffled)
+    assert shuffled == seen(data, 4, 1) != seen(data, 4, 2)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it():
+    assert numbered(3).steps(64) == 1 and len(seen(numbered(3), 64, 0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (
+            torch.rand(4, 2),
+            {"a": torch.rand(3)},
+            "targets of 'a' have 3 rows but there are 4 inputs",
+        ),
+        ([torch.rand(4), torch.rand(5)], {}, "different numbers of rows"),
+        ({"x": "text"}, {}, "no tensor among the inputs"),
+    ],
+)
+def test_rows_that_do_not_match_are_refused(inputs, targets, message):
+    with pytest.raises(ValueError, match=message):
+        Tensors(inputs, targets)
+
+
+def test_a_torch_loader_is_a_source():
+    x, y = torch.rand(10, 3), torch.rand(10)
+
+    def make(size, seed):
+        random = None if seed is None else torch.Generator().manual_seed(seed)
+        loader = DataLoader(
+            TensorDataset(x, y),
+            size,
+            shuffle=seed is not None,
+            generator=random,
+            drop_last=seed is not None,
+        )
+        return Mapped(loader)
+
+    class Mapped:
+        def __init__(self, loader):
+            self.loader = loader
+
+        def __len__(self):
+            return len(self.loader)
+
+        def __iter__(self):
+            return ((a, {"a": b}) for a, b in self.loader)
+
+    source = Loader(make, rows=10)
+    assert source.steps(4) == 2 and len(source) == 10
+    batches = list(source.batches(4, 7))
+    assert [batch.size for batch in batches] == [4, 4]
+    assert torch.equal(batches[0].inputs, next(iter(source.batches(4, 7))).inputs)
+
+
+def test_a_loader_that_gives_something_else_says_what_is_wanted():
+    with pytest.raises(TypeError, match=r"gave a Tensor; let it give a Batch"):
+        list(Loader(lambda size, seed: [torch.rand(3)], rows=3).batches(1, None))
+
+
+def test_tasks_with_data_of_their_own_come_together_and_the_smaller_begins_again():
+    source = PerTask({"a": numbered(12), "b": Tensors(torch.rand(5, 2), {"b": torch.rand(5)})})
+    batches = list(source.batches(4, 0))
+    assert len(batches) == source.steps(4) == 6
+    assert all(set(b.inputs) == set(b.targets) == {"a", "b"} for b in batches)
+    assert all(b.size == 4 for b in batches)
+    assert {int(x) for b in batches for x in b.targets["a"]} == set(range(12))
+
+
+@pytest.mark.parametrize(("temperature", "share"), [(1.0, 0.9), (1e9, 0.5), (2.0, 0.75)])
+def test_tasks_are_drawn_by_the_power_of_their_size(temperature, share):
+    one = Tensors(torch.rand(900, 1), {"a": torch.rand(900)})
+    two = Tensors(torch.rand(100, 1), {"b": torch.rand(100)})
+    sampler = TaskSampler(temperature)
+    assert sampler.probabilities({"a": 900, "b": 100})[0] == pytest.approx(share)
+    drawn = Counter()
+    for batch in PerTask({"a": one, "b": two}, draw=sampler).batches(2, 0):
+        drawn.update(list(batch.targets))
+        assert set(batch.inputs) == set(batch.targets) and len(batch.targets) == 1
+    assert sum(drawn.values()) == 500
+    assert drawn["a"] / 500 == pytest.approx(share, abs=0.06)
+
+
+def test_a_sampler_wants_a_weight_of_every_task():
+    with pytest.raises(ValueError, match="for each of a, b"):
+        TaskSampler(weights={"a": 1.0}).probabilities({"a": 1, "b": 1})
+    assert TaskSampler(weights={"a": 3, "b": 1}).probabilities({"a": 1, "b": 1})[0] == 0.75
+
+
+def test_a_batch_moves_with_all_it_holds():
+    class Graph:
+        def to(self, device):
+            return f"graph on {device}"
+
+    batch = Batch({"g": Graph(), "x": torch.rand(2)}, {"a": torch.rand(2)}, 2).to("meta")
+    assert batch.inputs["g"] == "graph on meta" and batch.targets["a"].is_meta
+    own = nested(lambda t: t + 1, ByTask({"a": torch.zeros(1)}))
+    assert isinstance(own, ByTask) and own["a"] == 1
+
+
+# --- labels that are missing ----------------------------------------------------------------------
+
+
+def problem_with(missing, losses=None):
+    tasks = tuple(
+        Task(name=n, loss=nn.functional.mse_loss, metrics=(rmse(),), missing=missing) for n in "ab"
+    )
+
+    def model(names):
+        return TrunkAndHeads(nn.Linear(2, 3), {name: nn.Linear(3, 1) for name in names})
+
+    return Problem(name="p", tasks=tasks, data=lambda _: None, model=model, losses=losses)
+
+
+@pytest.mark.parametrize(
+    ("missing", "gap"),
+    [(float("nan"), torch.nan), (-1.0, -1.0), (lambda y: y.squeeze(1) > 5, 9.0)],
+    ids=["nan", "value", "function"],
+)
+def test_rows_without_a_label_are_left_out_and_a_task_without_any_is_absent(missing, gap):
+    torch.manual_seed(0)
+    built = problem_with(missing)
+    model, x, y = built.model(["a", "b"]), torch.rand(4, 2), torch.rand(4, 1)
+    holes = y.clone()
+    holes[1] = holes[3] = gap
+    found = built.losses_of(model, Batch(x, {"a": holes, "b": torch.full((4, 1), gap)}, 4))
+    want = nn.functional.mse_loss(model(x)["a"][[0, 2]], y[[0, 2]])
+    assert set(found) == {"a"} and torch.equal(found["a"], want)
+
+
+def test_a_task_that_is_not_in_the_batch_is_absent():
+    built = problem_with(None)
+    found = built.losses_of(
+        built.model(["a", "b"]), Batch(torch.rand(4, 2), {"b": torch.rand(4, 1)}, 4)
+    )
+    assert set(found) == {"b"}
+
+
+def test_inputs_of_their_own_go_through_the_network_one_task_after_the_other():
+    built = problem_with(None)
+    model = built.model(["a", "b"])
+    xs = {name: torch.rand(rows, 2) for name, rows in (("a", 3), ("b", 5))}
+    ys = {name: torch.rand(len(x), 1) for name, x in xs.items()}
+    found = built.losses_of(model, Batch(ByTask(xs), ys, 8))
+    for name in "ab":
+        assert torch.equal(found[name], nn.functional.mse_loss(model(xs[name])[name], ys[name]))
+
+
+def test_a_model_that_forgets_a_task_is_told():
+    built = problem_with(None)
+    with pytest.raises(ValueError, match="gave no output for task 'b'; it gave: a"):
+        built.losses_of(built.model(["a"]), Batch(torch.rand(1, 2), {"b": torch.rand(1, 1)}, 1))
+
+
+def test_odd_problems_compute_their_losses_themselves():
+    def odd(model, batch, share):
+        z = model.trunk(batch.inputs)
+        return {"a": z.square().mean(), "b": z.abs().mean()}
+
+    built = problem_with(None, losses=odd)
+    model = built.model(["a", "b"])
+    found = built.losses_of(model, Batch(torch.ones(1, 2), {}, 1))
+    assert torch.equal(found["a"], model.trunk(torch.ones(1, 2)).square().mean())

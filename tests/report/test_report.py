@@ -10,7 +10,7 @@ from browser import CHROMIUM, Browser
 
 from equipoise.report import comparisons, results, write
 from equipoise.report.tables import number
-from equipoise.study import Failure, Inline, Store, compare, findings, headline, run, warnings
+from equipoise.study import Failure, Inline, Store, findings, headline, run, sentence, warnings
 from equipoise.study.statistics import Estimate
 from equipoise.study.trial import GradientRow, WeightRow
 
@@ -79,7 +79,7 @@ def test_the_page_holds_every_warning_and_every_comparison(store, page):
         assert _plain(warning.text) in text
     for each in found.arms:
         for baseline in each.against:
-            assert _plain(compare(each, baseline).text) in text
+            assert _plain(sentence(each, baseline).text) in text
 
 
 def test_trials_that_failed_or_diverged_are_on_the_page(page):

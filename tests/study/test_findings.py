@@ -8,7 +8,7 @@ import fakes
 import numpy as np
 import pytest
 
-from equipoise.study import Failure, Inline, Store, compare, findings, headline, run, warnings
+from equipoise.study import Failure, Inline, Store, findings, headline, run, sentence, warnings
 from equipoise.study.findings import BASELINES
 from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Estimate
@@ -51,29 +51,29 @@ def warned(found):
 
 def test_a_method_that_gains_a_tenth_is_called_better_with_its_number(tmp_path):
     found = fakes.study(tmp_path, with_gain(gls=0.1), methods=["gls", "dwa"])
-    said = compare(found.arm("gls"), "ew")
+    said = sentence(found.arm("gls"), "ew")
     assert said.outcome == "better"
     assert said.text.startswith("gls − ew: +10.") and "over 5 seeds: better than ew" in said.text
     assert "Better than equal weights (ew): gls +10." in texts(headline(found))
-    assert compare(found.arm("dwa"), "ew").outcome == "undecided"
-    assert "no difference shown" in compare(found.arm("dwa"), "ew").text
+    assert sentence(found.arm("dwa"), "ew").outcome == "undecided"
+    assert "no difference shown" in sentence(found.arm("dwa"), "ew").text
 
 
 def test_a_method_that_loses_a_tenth_is_called_worse(tmp_path):
     found = fakes.study(tmp_path, with_gain(gls=-0.1), methods=["gls"])
-    assert compare(found.arm("gls"), "ew").outcome == "worse"
+    assert sentence(found.arm("gls"), "ew").outcome == "worse"
     assert "Worse: gls −" in texts(headline(found))
 
 
 def test_random_weights_that_beat_a_method_are_told(tmp_path):
     found = fakes.study(tmp_path, with_gain(rlw=0.05, gls=0.0), methods=["gls"])
-    assert compare(found.arm("gls"), "rlw").outcome == "worse"
-    assert compare(found.arm("rlw"), "ew").outcome == "better"
+    assert sentence(found.arm("gls"), "rlw").outcome == "worse"
+    assert sentence(found.arm("rlw"), "ew").outcome == "better"
 
 
 def test_where_nothing_differs_nothing_is_claimed(tmp_path):
     found = fakes.study(tmp_path, flat, methods=["gls", "dwa", "uw"])
-    assert {compare(each, "ew").outcome for each in found.arms if "ew" in each.against} == {
+    assert {sentence(each, "ew").outcome for each in found.arms if "ew" in each.against} == {
         "undecided"
     }
     assert "No difference to equal weights (ew) was shown for any of 6 methods." in texts(
@@ -160,7 +160,7 @@ def test_a_diverged_run_is_told_and_its_method_is_never_called_better(tmp_path):
     gls = found.arm("gls")
     assert gls.diverged == [2] and not gls.complete and np.isnan(gls.rank)
     assert gls.against["ew"].runs == 4 and gls.against["ew"].low > 0
-    assert compare(gls, "ew").outcome == "undecided"
+    assert sentence(gls, "ew").outcome == "undecided"
     assert "gls diverged in 1 of 5 final trials" in warned(found)["diverged"]
 
 
@@ -188,7 +188,7 @@ def test_a_method_of_which_nothing_finished_stays_in_the_tables_and_is_told(tmp_
     with Store(tmp_path / "s.db") as store:
         found = findings(store)
     assert found.arm("gls").choice.candidate is None
-    assert compare(found.arm("gls"), "ew").outcome == "untested"
+    assert sentence(found.arm("gls"), "ew").outcome == "untested"
     assert "no final trials, for: gls" in warned(found)["diverged"]
     assert "RuntimeError: no luck" in warned(found)["failed"]
 

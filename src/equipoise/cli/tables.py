@@ -12,7 +12,7 @@ from rich.table import Table
 
 from equipoise.methods.base import Card, Method, Needs
 from equipoise.methods.catalogue import classes, find
-from equipoise.study import Findings, compare, headline, warnings
+from equipoise.study import Findings, headline, sentence, warnings
 
 
 def show_cards(needs: str | None, as_json: bool) -> None:
@@ -86,9 +86,9 @@ def summary(found: Findings) -> dict[str, Any]:
     """The result of a study, for the terminal and for machines."""
     return {
         "study": found.spec.title(),
-        "verdict": [sentence.text for sentence in headline(found)],
+        "verdict": [each.text for each in headline(found)],
         "comparisons": [
-            {"text": compare(each, baseline).text, "outcome": compare(each, baseline).outcome}
+            {"text": sentence(each, baseline).text, "outcome": sentence(each, baseline).outcome}
             | {"arm": each.arm.label, "baseline": baseline}
             | asdict(each.against[baseline])
             for baseline in ("ew", "rlw")

@@ -19,9 +19,9 @@ from equipoise.study import (
     Findings,
     Store,
     Trial,
-    compare,
     findings,
     headline,
+    sentence,
     warnings,
 )
 from equipoise.study.questions import PROTOCOLS
@@ -72,7 +72,7 @@ def context(found: Findings, command: str) -> dict[str, Any]:
         "protocol": PROTOCOLS[found.spec.protocol],
         "verdict": headline(found),
         "sentences": [
-            compare(each, baseline)
+            sentence(each, baseline)
             for baseline in ("ew", "rlw")
             for each in found.arms
             if baseline in each.against

@@ -1,5 +1,6 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
+from equipoise.study.comparison import Study, compare
 from equipoise.study.executors import Executor, Inline, Local
 from equipoise.study.findings import ArmFindings, Findings, findings
 from equipoise.study.protocols import Arm, Candidate, arms
@@ -10,7 +11,8 @@ from equipoise.study.spec import MethodSpec, Spec, load, parse
 from equipoise.study.store import Store
 from equipoise.study.studies import STUDIES, study
 from equipoise.study.trial import Failure, Outcome, Result, Trial
-from equipoise.study.verdict import Sentence, compare, headline
+from equipoise.study.verdict import Sentence, headline
+from equipoise.study.verdict import compare as sentence
 from equipoise.study.warnings import Warning, warnings
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Sentence",
     "Spec",
     "Store",
+    "Study",
     "Trial",
     "Warning",
     "arms",
@@ -43,6 +46,7 @@ __all__ = [
     "load",
     "parse",
     "run",
+    "sentence",
     "study",
     "warnings",
 ]

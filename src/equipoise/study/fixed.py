@@ -67,12 +67,16 @@ def candidates_of(
     middle = sorted(rates)[(len(rates) - 1) // 2]
     central = sorted(rates, key=lambda rate: abs(math.log(rate / middle)))
     draws = _draws(sizes)
-    made: list[tuple[float, Mapping[str, Any]]] = [
-        (rate, {"weights": _rounded(sizes**-power)}) for rate in central for power in POWERS
-    ]
+    family = [(rate, _rounded(sizes**-power)) for rate in central for power in POWERS]
+    made: list[tuple[float, Mapping[str, Any]]] = []
     while len(made) < len(rates):
-        made.append((central[len(made) % len(central)], {"weights": _rounded(next(draws))}))
-    return made[: len(rates)]
+        rate, weights = (
+            family.pop(0) if family else (central[len(made) % len(central)], _rounded(next(draws)))
+        )
+        # Losses of one size make the whole family one.
+        if (rate, {"weights": weights}) not in made:
+            made.append((rate, {"weights": weights}))
+    return made
 
 
 def _draws(sizes: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:

@@ -32,7 +32,7 @@ PROBE = 256
 TEST_AT_BEST = "test at best"
 
 
-def run(trial: Trial, threads: int = 1) -> Result:
+def run(trial: Trial, threads: int = 1, steps: int | None = None) -> Result:
     """Runs a trial.
 
     The same trial gives the same numbers wherever it runs on the same kind of machine: every random
@@ -41,18 +41,20 @@ def run(trial: Trial, threads: int = 1) -> Result:
     Args:
         trial: what to run.
         threads: torch threads.
+        steps: of an epoch at most, for a look at it.
 
     Raises:
         ValueError: the problem or the method does not exist, or does not take its options.
     """
     with _threads(threads):
-        return _Run(trial, threads).result()
+        return _Run(trial, threads, steps).result()
 
 
 class _Run:
-    def __init__(self, trial: Trial, threads: int) -> None:
+    def __init__(self, trial: Trial, threads: int, steps: int | None = None) -> None:
         self.trial = trial
         self.threads = threads
+        self.most = steps
         self.began = time.perf_counter()
         self.problem: Problem = problem(trial.problem, **json.loads(trial.problem_options))
         every = [task.name for task in self.problem.tasks]
@@ -118,6 +120,7 @@ class _Run:
         """Trains; returns what diverged, or nothing."""
         validation = self._source("validation")
         steps = data.steps(self.trial.batch_size)
+        steps = steps if self.most is None else min(steps, self.most)
         advance = schedule(self.trial, self.optimizer, steps * self.trial.epochs)
         probe = next(iter(data.batches(PROBE, None))).to(self.trial.device)
         for epoch in range(1, self.trial.epochs + 1):

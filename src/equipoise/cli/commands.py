@@ -99,7 +99,7 @@ def report_command(
         _need_report()
         from equipoise.report import write
 
-        with Store(store, create=False) as opened:
+        with Store(store, read_only=True) as opened:
             page = write(opened, out)
         typer.echo(page)
         if show:
@@ -190,7 +190,7 @@ def _need_report() -> None:
 
 def _finish(path: Path, report: bool, as_json: bool) -> None:
     page: Path | None = None
-    with Store(path, create=False) as opened:
+    with Store(path, read_only=True) as opened:
         found = findings(opened)
         if report:
             from equipoise.report import write

@@ -1,5 +1,6 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
+from equipoise.study.database import StoreError
 from equipoise.study.executors import Executor, Inline, Local
 from equipoise.study.findings import ArmFindings, Findings, findings
 from equipoise.study.protocols import Arm, Candidate, arms
@@ -33,6 +34,7 @@ __all__ = [
     "Sentence",
     "Spec",
     "Store",
+    "StoreError",
     "Trial",
     "Warning",
     "arms",

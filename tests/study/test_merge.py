@@ -104,9 +104,7 @@ def read(form, path):
         import json
 
         rows = json.loads(path.read_text())
-        return list(rows[0]), [
-            (*map(str, list(row.values())[:-1]), row["value"]) for row in rows
-        ]
+        return list(rows[0]), [(*map(str, list(row.values())[:-1]), row["value"]) for row in rows]
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(path)
     rows = [tuple(row.values()) for row in table.to_pylist()]

@@ -58,6 +58,18 @@ def _sentence(path: Path, error: str) -> str:
     )
 
 
+def refuse_folder(path: Path) -> None:
+    """Refuses a folder in place of a file.
+
+    Raises:
+        StoreError: it is one.
+    """
+    if path.is_dir():
+        raise StoreError(
+            f"{str(path)!r} is a folder; name a file in it: {str(path / 'study.db')!r}"
+        )
+
+
 def writing(path: Path) -> sqlite3.Connection:
     """A connection that writes; makes file and folder where there are none.
 
@@ -70,10 +82,7 @@ def writing(path: Path) -> sqlite3.Connection:
         raise StoreError(
             f"the folder of {str(path)!r} cannot be made ({error.strerror}); use another --out"
         ) from error
-    if path.is_dir():
-        raise StoreError(
-            f"{str(path)!r} is a folder; name a file in it, such as {path / 'study.db'}"
-        )
+    refuse_folder(path)
     db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
     try:
         # WAL: readers see a consistent study while the driver writes, and a killed driver leaves the

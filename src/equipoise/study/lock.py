@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from equipoise.study import database
 from equipoise.study.database import StoreError
 
 # Whoever asks whether a study is held, holds it for a moment.
@@ -27,6 +28,7 @@ def only_driver(store: Path) -> Iterator[None]:
         return
     import fcntl
 
+    database.refuse_folder(store)
     path = store.with_name(store.name + "-lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

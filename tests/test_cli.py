@@ -38,15 +38,14 @@ def test_run_prints_the_verdict_and_writes_the_report(call):
     done = call("run", "study.toml", *INLINE)
     assert done.exit_code == 0
     assert "equal weights (ew)" in done.stdout and "Report: out.html" in done.stdout
-    assert "tuning: 18 trials" in done.stderr and "final: 12/12" in done.stderr
+    assert "tuning: 42 trials" in done.stderr and "tuning: 42/42" in done.stderr
     assert {path.suffix for path in Path().glob("out.*")} >= {".db", ".html", ".md", ".csv"}
 
 
 def test_run_again_keeps_what_is_there(call):
     call("run", "study.toml", *INLINE, "--no-report")
     again = call("run", "study.toml", *INLINE, "--no-report", "--seeds", "3")
-    assert "tuning: 18 trials, 18 kept" in again.stderr
-    assert "final: 18 trials, 12 kept" in again.stderr
+    assert "tuning: 63 trials, 42 kept" in again.stderr
 
 
 def test_quiet_says_only_the_result(call):
@@ -67,8 +66,8 @@ def test_options_of_the_command_replace_keys_of_the_study(call):
         "run", "study.toml", *INLINE, "--no-report",
         *("--methods", "gls, dwa", "--learning-rates", "0.01,0.1", "--epochs", "1", "--seeds", "1"),
     )  # fmt: skip
-    # 2 single tasks, 3 controls, 2 methods: 7 arms, two learning rates, one seed.
-    assert "tuning: 14 trials" in done.stderr and "final: 7 trials" in done.stderr
+    # 2 single tasks, 4 controls, 2 methods: 8 arms, two candidates, one seed.
+    assert "tuning: 16 trials" in done.stderr
 
 
 @pytest.mark.parametrize(

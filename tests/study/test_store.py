@@ -1,10 +1,17 @@
+import hashlib
+import os
 import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import fakes
 import pytest
 
-from equipoise.study import Failure, Store, Trial
+from equipoise.study import Failure, Store, StoreError, Trial, database, schema
 from equipoise.study.trial import GradientRow
 
 TRIAL = Trial(
@@ -68,13 +75,13 @@ def test_a_result_is_written_whole_or_not_at_all(store):
 
 def test_readers_see_a_study_that_is_being_written(store):
     store.add(TRIAL, RESULT, ENVIRONMENT)
-    with Store(store.path, create=False) as reader:
+    with Store(store.path, read_only=True) as reader:
         assert list(reader.trials()) == [TRIAL.id]
 
 
 def test_a_missing_file_is_not_created_by_reading(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
-        Store(tmp_path / "none.db", create=False)
+        Store(tmp_path / "none.db", read_only=True)
     assert not (tmp_path / "none.db").exists()
 
 
@@ -93,5 +100,217 @@ def test_a_file_that_is_no_study_is_left_alone(tmp_path):
 
 def test_a_study_of_another_schema_is_refused(store):
     store.set(schema=99)
-    with pytest.raises(ValueError, match="has schema 99, this version"):
+    with pytest.raises(ValueError, match="has schema 99, and this version"):
         Store(store.path)
+
+
+def version_one(path):
+    """A study as version 1 of the schema wrote it: a trial that finished and two that failed."""
+    older = schema.TABLES.replace(", cause TEXT)", ")")
+    assert "cause" not in older
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript(older)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executemany("INSERT INTO meta VALUES (?, ?)", [("schema", "1"), ("version", '"0.1.0"')])
+        db.execute("INSERT INTO environment VALUES (1, '{}')")
+        notes = (
+            ("done", ""),
+            ("failed", "ValueError: no"),
+            ("failed", "the worker ended by signal 9"),
+        )
+        for seed, (status, note) in enumerate(notes):
+            trial = replace(TRIAL, seed=seed)
+            row = (trial.id, trial.to_json(), "final", "ew", "{}", None, 0.1, seed, status, note, 1)
+            row += (*[None] * 9, "2026-01-01T00:00:00+00:00", 1)
+            db.execute(f"INSERT INTO trial VALUES ({', '.join('?' * len(row))})", row)
+        db.execute("INSERT INTO metric VALUES (?, 1, 'test', 'a', 'rmse', 0.5)", (TRIAL.id,))
+    return path
+
+
+def columns(path):
+    with closing(sqlite3.connect(path)) as db:
+        return {
+            table: db.execute(f"PRAGMA table_info({table})").fetchall()
+            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_store_of_version_one_is_migrated_when_it_is_opened_to_be_written(tmp_path, store):
+    path = version_one(tmp_path / "old.db")
+    with Store(path) as opened:
+        causes = [each.cause for each in opened.trials().values()]
+        assert opened.get("schema") == schema.SCHEMA and opened.get("version") == "0.1.0"
+        assert opened.table("metric")[1] == [(TRIAL.id, 1, "test", "a", "rmse", 0.5)]
+    assert causes == ["", "error", "death"]
+    assert columns(path) == columns(store.path)
+
+
+def test_a_store_of_version_one_is_read_as_it_is(tmp_path):
+    path = version_one(tmp_path / "old.db")
+    before = digest(path)
+    with Store(path, read_only=True) as opened:
+        assert [each.cause for each in opened.trials().values()] == ["", "error", "death"]
+    assert digest(path) == before
+
+
+def test_a_migration_that_breaks_off_leaves_the_store_as_it_was(tmp_path, monkeypatch):
+    path = version_one(tmp_path / "old.db")
+    before = columns(path)
+
+    def breaks_off(db):
+        db.execute("ALTER TABLE trial ADD COLUMN half TEXT")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", {1: breaks_off})
+    with pytest.raises(StoreError, match="make room"):
+        Store(path)
+    assert columns(path) == before
+
+
+def test_what_is_read_only_cannot_be_written(store):
+    store.add(TRIAL, RESULT, ENVIRONMENT)
+    with (
+        Store(store.path, read_only=True) as reader,
+        pytest.raises(StoreError, match="only be read"),
+    ):
+        reader.set(version="2")
+
+
+READ = """
+import os, sys, tempfile
+from equipoise.study import Store
+if os.geteuid() == 0:  # who may write everywhere
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+assert not os.access(sys.argv[1], os.W_OK)
+with Store(sys.argv[1], read_only=True) as store:
+    print(len(store.trials()))
+"""
+
+
+def read_by_a_guest(path):
+    """Reads the store in a process that may write neither the file nor its folder."""
+    path.chmod(0o444)
+    path.parent.chmod(0o555)
+    command = [sys.executable, "-c", READ, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    path.parent.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that everybody may enter, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+unix = pytest.mark.skipif(os.name == "nt", reason="permissions of Unix")
+
+
+@unix
+def test_a_finished_store_is_read_where_nothing_may_be_written(open_folder):
+    path = open_folder / "study.db"
+    with Store(path) as written:
+        written.add(TRIAL, RESULT, ENVIRONMENT)
+    assert read_by_a_guest(path) == 1
+    assert [each.name for each in open_folder.iterdir()] == ["study.db"]
+
+
+@unix
+def test_what_a_killed_driver_left_in_its_log_is_read_where_nothing_may_be_written(open_folder):
+    path = open_folder / "study.db"
+    killed = (
+        "import os, sys; sys.path[:0] = sys.argv[2:]; import test_store as t; store = t.Store(sys.argv[1])\n"
+        "store.add(t.TRIAL, t.RESULT, t.ENVIRONMENT); os._exit(1)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", killed, str(path), str(Path(__file__).parent)], check=False
+    )
+    log = path.with_name("study.db-wal")
+    assert log.stat().st_size > 0
+    path.with_name("study.db-shm").unlink()
+    log.chmod(0o444)
+    assert read_by_a_guest(path) == 1
+
+
+def test_a_damaged_store_is_told_and_left_alone(tmp_path):
+    path = tmp_path / "study.db"
+    with Store(path) as written:
+        for seed in range(40):
+            trial = replace(TRIAL, seed=seed)
+            written.add(trial, fakes.result(trial, (1.0, 2.0, 3.0)), ENVIRONMENT)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    before = digest(path)
+    with pytest.raises(StoreError, match=r"is damaged .*left as it is: use another --out"):
+        Store(path)
+    with pytest.raises(StoreError, match="is damaged"), Store(path, read_only=True) as reader:
+        reader.trials()
+    assert digest(path) == before
+
+
+def test_a_store_locked_by_another_program_is_told_and_nothing_is_lost(store, monkeypatch):
+    store.add(TRIAL, RESULT, ENVIRONMENT)
+    monkeypatch.setattr(database, "PATIENCE", 0.01)
+    other = replace(TRIAL, seed=1)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as browser:
+        browser.execute("BEGIN IMMEDIATE")
+        with pytest.raises(
+            StoreError, match=r"locked by another program.*what had finished is kept"
+        ):
+            Store(store.path)
+        browser.execute("ROLLBACK")
+    with Store(store.path) as again:
+        assert again.missing([TRIAL, other]) == [other]
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path):
+    with pytest.raises(StoreError, match="is a folder; name a file in it"):
+        Store(tmp_path)
+    with pytest.raises(StoreError, match="is a folder; 'equipoise run' writes"):
+        Store(tmp_path, read_only=True)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be made"):
+        Store(tmp_path / "file" / "folder" / "study.db")
+
+
+FULL = """
+import resource, sys
+sys.path[:0] = sys.argv[2:]
+import test_store as t
+with t.Store(sys.argv[1]) as store:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    for seed in range(1000):
+        trial = t.replace(t.TRIAL, seed=seed)
+        try:
+            store.add(trial, t.fakes.result(trial, (1.0, 2.0, 3.0)), t.ENVIRONMENT)
+        except t.StoreError as error:
+            print(seed)
+            print(error, file=sys.stderr)
+            break
+"""
+
+
+@unix
+def test_a_full_disk_is_told_and_every_trial_recorded_before_is_kept(tmp_path):
+    path = tmp_path / "study.db"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), str(Path(__file__).parent)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "make room and give the same command again" in done.stderr
+    kept = int(done.stdout)
+    with Store(path) as again:
+        assert kept > 0 and len(again.trials()) == kept
+        again.add(replace(TRIAL, seed=5000), RESULT, ENVIRONMENT)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 # What the commands need beyond torch, and nothing that only the report needs.
 _NEEDED = ("typer", "rich", "numpy", "scipy", "pydantic", "sklearn")
 
 
-def main() -> None:
-    """Runs the command line."""
+def prepare() -> Callable[[], object]:
+    """Loads the command line, or ends with what is missing for it."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(
@@ -19,4 +20,9 @@ def main() -> None:
         )
     from equipoise.cli.commands import app
 
-    app()
+    return app
+
+
+def main() -> None:
+    """Runs the command line."""
+    prepare()()

@@ -7,47 +7,56 @@ from typing import Annotated
 
 import typer
 
+from equipoise.cli.running import content_of
 from equipoise.cli.template import written
-from equipoise.study import Spec
+from equipoise.cli.told import told
+from equipoise.study import parse
 from equipoise.study.check import Checked, check
+from equipoise.study.executors.base import cores
 
 
-def new(
+def new_command(
     what: Annotated[str, typer.Argument(metavar="problem", help="what to write")] = "problem",
     name: Annotated[str, typer.Argument(help="its name; two files are called after it")] = "mine",
 ) -> None:
-    """Write a commented problem that runs as it is, and the study that names it.
-
-    Raises:
-        ValueError: something else is asked for, the name is no file name, or a file is there already.
-    """
-    if what != "problem":
-        raise ValueError(f"there is nothing to write for {what!r}; known: problem")
-    if not name.isidentifier():
-        raise ValueError(f"{name!r} makes no good file name; take letters, digits and underscores")
-    files = Path(f"{name}.py"), Path(f"{name}.toml")
-    for path in files:
-        if path.exists():
-            raise ValueError(f"{str(path)!r} is there already; choose another name")
-    for path, text in zip(files, written(name, *map(str, files)), strict=True):
-        try:
+    """Write a commented problem that runs as it is, and the study that names it."""
+    with told():
+        if what != "problem":
+            raise ValueError(f"there is nothing to write for {what!r}; known: problem")
+        if not name.isidentifier():
+            raise ValueError(
+                f"{name!r} makes no good file name; take letters, digits and underscores"
+            )
+        files = Path(f"{name}.py"), Path(f"{name}.toml")
+        for path in files:
+            if path.exists():
+                raise ValueError(f"{str(path)!r} is there already; choose another name")
+        for path, text in zip(files, written(name, *map(str, files)), strict=True):
             path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"cannot write {str(path)!r}: {error.strerror}") from None
-        typer.echo(path)
-    typer.echo(f"Next: equipoise check {files[1]}")
+            typer.echo(path)
+        typer.echo(f"Next: equipoise check {files[1]}")
 
 
-def show_check(spec: Spec, workers: int) -> bool:
-    """Prints what a few steps of every arm say; whether none of them had trouble."""
-    found = []
-    for each in check(spec):
-        found.append(each)
-        typer.echo(_line(each))
-    trials = sum(each.trials for each in found)
-    seconds = sum(each.seconds for each in found) / workers
-    typer.echo(f"{trials} trials, about {_time(seconds)} with {workers} worker(s) of this machine")
-    return not any(each.trouble for each in found)
+def check_command(
+    which: Annotated[str, typer.Argument(metavar="STUDY", help="a TOML file")],
+    workers: Annotated[
+        int | None, typer.Option(help="that will run it; default: cores", min=1)
+    ] = None,
+) -> None:
+    """Take a few steps of every arm of a study, say how long it will take, and write nothing."""
+    with told():
+        found = []
+        for each in check(parse(content_of(which), which)):
+            found.append(each)
+            typer.echo(_line(each))
+        count = workers or cores()
+        trials = sum(each.trials for each in found)
+        seconds = sum(each.seconds for each in found) / count
+        typer.echo(
+            f"{trials} trials, about {_time(seconds)} with {count} worker(s) on this machine"
+        )
+        if any(each.trouble for each in found):
+            raise typer.Exit(1)
 
 
 def _line(each: Checked) -> str:

@@ -166,7 +166,11 @@ def _imported(start: Path, root: Path) -> Iterator[Path]:
         seen.add(path)
         yield path
         package = path.parent.relative_to(root).parts
-        for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        try:
+            tree = ast.parse(path.read_bytes(), str(path))
+        except (SyntaxError, ValueError):
+            continue  # told with its line by whoever imports it
+        for node in ast.walk(tree):
             for dotted in _names(node, package):
                 waiting += _files(root, dotted)
 

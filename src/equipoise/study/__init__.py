@@ -1,6 +1,7 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
 from equipoise.study.comparison import Study, compare
+from equipoise.study.database import StoreError
 from equipoise.study.executors import Executor, Inline, Local
 from equipoise.study.findings import ArmFindings, Findings, findings
 from equipoise.study.protocols import Arm, Candidate, arms
@@ -35,6 +36,7 @@ __all__ = [
     "Sentence",
     "Spec",
     "Store",
+    "StoreError",
     "Study",
     "Trial",
     "Warning",

@@ -10,6 +10,7 @@ from equipoise.study import protocols
 from equipoise.study.run import refuse_impossible
 from equipoise.study.selection import describe
 from equipoise.study.spec import Spec
+from equipoise.study.theirs import users_code
 from equipoise.study.train import run
 from equipoise.study.trial import Trial
 
@@ -42,8 +43,9 @@ def check(spec: Spec) -> Iterator[Checked]:
     Raises:
         ValueError: the study makes no sense.
     """
-    built = problem(spec.problem, **spec.problem_options)
-    told = describe(built, spec.device)
+    with users_code(f"problem {spec.problem!r}"):
+        built = problem(spec.problem, **spec.problem_options)
+        told = describe(built, spec.device)
     arms = protocols.arms(spec, told["first_losses"])
     refuse_impossible(spec, arms, built)
     whole = built.data("train").steps(spec.batch_size)

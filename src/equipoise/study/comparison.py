@@ -34,7 +34,7 @@ class Study:
 
     def findings(self) -> Findings:
         """Every number of the comparison."""
-        with Store(self.path, create=False) as store:
+        with Store(self.path, read_only=True) as store:
             return findings(store)
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from equipoise.problems import Problem
+from equipoise.problems import Problem, Source
 
 FIXED = "fixed weights (tuned)"
 # Exponents of the family that comes first: each loss to this power is made 1; 1 makes all losses equal.
@@ -23,7 +23,7 @@ HOW = (
 )
 
 
-def first_losses(problem: Problem, device: str) -> dict[str, float]:
+def first_losses(problem: Problem, train: Source, device: str) -> dict[str, float]:
     """The loss of every task before training, on the first training examples.
 
     Raises:
@@ -36,7 +36,7 @@ def first_losses(problem: Problem, device: str) -> dict[str, float]:
         seen: dict[str, list[float]] = {name: [] for name in names}
         rows = 0
         with torch.no_grad():
-            for batch in problem.data("train").batches(EXAMPLES, None):
+            for batch in train.batches(EXAMPLES, None):
                 for name, loss in problem.losses_of(model, batch.to(device)).items():
                     seen[name].append(float(loss))
                 rows += batch.size

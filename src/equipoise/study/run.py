@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,12 +13,13 @@ from equipoise.problems.catalogue import changed, fingerprint, loaded
 from equipoise.study import protocols
 from equipoise.study.building import balancer
 from equipoise.study.environment import environment
-from equipoise.study.executors import Executor
+from equipoise.study.executors.base import Executor, facts
 from equipoise.study.lock import only_driver
 from equipoise.study.protocols import Arm
 from equipoise.study.selection import Choice, Measurements, choose, describe
 from equipoise.study.spec import Spec, parse
 from equipoise.study.store import Store
+from equipoise.study.theirs import TheirError, users_code
 from equipoise.study.trial import Outcome, Trial
 
 
@@ -62,19 +64,22 @@ def run(
         ValueError: the study makes no sense, ``out`` holds another study, or another run writes to it.
     """
     listener = listener or Silence()
-    built = problem(spec.problem, **spec.problem_options)
-    told = describe(built, spec.device)
+    with users_code(f"problem {spec.problem!r}"):
+        built = problem(spec.problem, **spec.problem_options)
+        told = describe(built, spec.device)
     arms = protocols.arms(spec, told["first_losses"])
     refuse_impossible(spec, arms, built)
     with only_driver(Path(out)), Store(out) as store:
         _adopt(store, spec, told, keep=keep)
-        facts = environment()
+        machine = environment()
         # Seed by seed, so that what is paired ran at about the same time, under the same load.
         grids = [trials for arm in arms for trials in protocols.tuning(spec, arm).values()]
         tuning = [trial for seed in zip(*grids, strict=True) for trial in seed]
-        _execute("tuning", tuning, store, executor, listener, facts)
+        _execute("tuning", tuning, store, executor, listener, machine)
+        if spec.tuning == "per seed":
+            return  # the trials of the best candidates are the final ones
         choices = choose(spec, arms, Measurements(store))
-        _execute("final", finals(spec, arms, choices), store, executor, listener, facts)
+        _execute("final", finals(spec, arms, choices), store, executor, listener, machine)
 
 
 def finals(spec: Spec, arms: Sequence[Arm], choices: Mapping[str, Choice]) -> list[Trial]:
@@ -103,7 +108,10 @@ def refuse_impossible(spec: Spec, arms: Sequence[Arm], built: Problem) -> None:
 
 def _refuse_impossible(arm: Arm, trial: Trial, names: list[str]) -> None:
     try:
-        balancer(trial, names)
+        with users_code(f"method {arm.label!r}"):
+            balancer(trial, names)
+    except TheirError:
+        raise
     except ValueError as error:
         raise ValueError(f"method {arm.label!r}: {error}") from None
 
@@ -114,14 +122,16 @@ def _execute(
     store: Store,
     executor: Executor,
     listener: Listener,
-    facts: Mapping[str, Any],
+    machine: Mapping[str, Any],
 ) -> None:
     different = list({trial.id: trial for trial in trials}.values())
     missing = store.missing(different)
     listener.stage(name, len(different), len(different) - len(missing))
-    for trial, outcome in executor.run(missing):
-        store.add(trial, outcome, facts)
-        listener.finished(trial, outcome)
+    here = {**machine, **facts(executor, missing)}
+    with closing(executor.run(missing)) as outcomes:
+        for trial, outcome in outcomes:
+            store.add(trial, outcome, here)
+            listener.finished(trial, outcome)
 
 
 def _adopt(store: Store, spec: Spec, told: Mapping[str, Any], *, keep: bool) -> None:

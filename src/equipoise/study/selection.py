@@ -69,13 +69,14 @@ def measures(problem: Problem) -> list[Measure]:
 
 def describe(problem: Problem, device: str = "cpu") -> dict[str, Any]:
     """What a report needs to know of a problem, so that it need not load it."""
+    train = problem.data("train")
     return {
         "name": problem.name,
         "about": problem.about,
         "cite": problem.cite,
         "measures": [asdict(measure) for measure in measures(problem)],
-        "sizes": {name: len(problem.data(name)) for name in ("train", "validation")},
-        "first_losses": first_losses(problem, device),
+        "sizes": {"train": len(train), "validation": len(problem.data("validation"))},
+        "first_losses": first_losses(problem, train, device),
     }
 
 

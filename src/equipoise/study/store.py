@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -11,37 +10,28 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from equipoise.study import database, schema
+from equipoise.study.database import StoreError, told
 from equipoise.study.trial import Cost, Failure, Outcome, Result, Trial
-
-SCHEMA = 1
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE environment (id INTEGER PRIMARY KEY, facts TEXT NOT NULL UNIQUE);
-CREATE TABLE trial (
-    id TEXT PRIMARY KEY, record TEXT NOT NULL,
-    stage TEXT NOT NULL, method TEXT NOT NULL, method_options TEXT NOT NULL, task TEXT,
-    learning_rate REAL NOT NULL, seed INTEGER NOT NULL,
-    status TEXT NOT NULL, note TEXT NOT NULL, attempts INTEGER NOT NULL,
-    steps INTEGER, samples INTEGER, forwards INTEGER, backwards INTEGER, step_ms REAL, seconds REAL,
-    initial TEXT, batch_order TEXT, threads INTEGER,
-    finished TEXT NOT NULL, environment INTEGER NOT NULL REFERENCES environment (id));
-CREATE TABLE metric (
-    trial TEXT NOT NULL REFERENCES trial (id), epoch INTEGER NOT NULL, split TEXT NOT NULL,
-    task TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL,
-    PRIMARY KEY (trial, epoch, split, task, metric)) WITHOUT ROWID;
-CREATE TABLE weight (
-    trial TEXT NOT NULL REFERENCES trial (id), epoch INTEGER NOT NULL, task TEXT NOT NULL,
-    mean REAL NOT NULL, std REAL NOT NULL, PRIMARY KEY (trial, epoch, task)) WITHOUT ROWID;
-CREATE TABLE gradient (
-    trial TEXT NOT NULL REFERENCES trial (id), epoch INTEGER NOT NULL, task TEXT NOT NULL,
-    other TEXT NOT NULL, value REAL NOT NULL,
-    PRIMARY KEY (trial, epoch, task, other)) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What the store knows of a trial, apart from its measurements."""
+    """What the store knows of a trial, apart from its measurements.
+
+    Attributes:
+        trial: the trial.
+        status: ``"done"``, ``"diverged"`` or ``"failed"``.
+        note: what diverged, or the error; empty otherwise.
+        attempts: how often it was begun.
+        cost: what it spent; None for a failed one.
+        initial: digest of the initial weights.
+        order: digest of the order of all training examples.
+        threads: torch threads it ran with.
+        environment: number of the environment it ran in.
+        finished: when it was recorded, ISO 8601 in UTC.
+        cause: how a failed one ended; see :class:`equipoise.study.Failure`.
+    """
 
     trial: Trial
     status: str
@@ -52,6 +42,8 @@ class Stored:
     order: str
     threads: int
     environment: int
+    finished: str = ""
+    cause: str = ""
 
 
 class Store:
@@ -59,57 +51,76 @@ class Store:
 
     Args:
         path: the file; created where there is none.
-        create: False refuses to create it.
+        read_only: opens a file that is there, wherever it lies, and changes nothing. A file of an
+            earlier version is read as it is; opened for writing, it is brought to this one.
 
     Raises:
-        ValueError: there is no such file, it is no study, or it was written by another version.
+        StoreError: a ValueError: there is no such file, it is no study, damaged, locked, of a newer
+            version, or may not be written.
     """
 
-    def __init__(self, path: str | Path, create: bool = True) -> None:
+    def __init__(self, path: str | Path, read_only: bool = False) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            if not create:
-                raise ValueError(f"there is no file {str(path)!r}; 'equipoise run' writes one")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(self.path, isolation_level=None)
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise ValueError(f"{str(path)!r} is not a study ({error})") from None
-        except ValueError:
-            self._db.close()
-            raise
+        with told(self.path):
+            self._db = (database.reading if read_only else database.writing)(self.path)
+            try:
+                if read_only:
+                    self._understand()
+                else:
+                    with self._transaction():
+                        self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
 
-    def _open(self) -> None:
-        # WAL: readers see a consistent study while the driver writes, and a killed driver leaves the
-        # file as its last finished transaction left it.
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        with self._transaction():
-            known = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
-            if not known:
-                for statement in _TABLES.split(";"):
-                    self._db.execute(statement)
-                self._set("schema", SCHEMA)
-            elif "meta" not in known or "trial" not in known:
-                raise ValueError(f"{str(self.path)!r} is a database, but not of a study")
-            elif (found := self.get("schema")) != SCHEMA:
-                raise ValueError(
-                    f"{str(self.path)!r} has schema {found}, this version of equipoise reads {SCHEMA}; "
-                    f"use another --out, or the version that wrote it"
-                )
+    def _prepare(self) -> None:
+        """Makes the tables, or brings them to this version."""
+        if not self._tables():
+            schema.create(self._db)
+        else:
+            found = self._version()
+            if found == schema.SCHEMA:
+                return
+            schema.migrate(self._db, found)
+        self._set("schema", schema.SCHEMA)
+
+    def _understand(self) -> None:
+        """An earlier version is brought to this one in memory, and the file left as it is."""
+        if (found := self._version()) != schema.SCHEMA:
+            file, self._db = self._db, database.in_memory(self._db)
+            file.close()
+            schema.migrate(self._db, found)
+
+    def _tables(self) -> set[str]:
+        return {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
+
+    def _version(self) -> int:
+        if not {"meta", "trial"} <= self._tables():
+            raise StoreError(f"{str(self.path)!r} is a database, but not of a study")
+        found = self.get("schema")
+        if not isinstance(found, int) or not 1 <= found <= schema.SCHEMA:
+            raise StoreError(
+                f"{str(self.path)!r} has schema {found}, and this version of equipoise knows schemas up "
+                f"to {schema.SCHEMA}; use the version that wrote it, or another --out"
+            )
+        return found
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with told(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A full disk may have ended the transaction already.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with told(self.path):
+            return self._db.execute(query, values).fetchall()
 
     def close(self) -> None:
         """Closes the file."""
@@ -125,8 +136,8 @@ class Store:
 
     def get(self, key: str) -> Any:
         """A fact about the study; None if it was never set."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
+        return json.loads(rows[0][0]) if rows else None
 
     def set(self, **facts: Any) -> None:
         """Sets facts, all or none."""
@@ -153,7 +164,9 @@ class Store:
     def _add(self, trial: Trial, outcome: Outcome, environment: int) -> None:
         if isinstance(outcome, Failure):
             found: tuple[Any, ...] = ("failed", outcome.error, outcome.attempts, *[None] * 9)
+            cause = outcome.cause
         else:
+            cause = None
             found = (
                 outcome.status,
                 outcome.note,
@@ -175,10 +188,11 @@ class Store:
             *found,
             datetime.now(timezone.utc).isoformat(timespec="seconds"),
             environment,
+            cause,
         )
         self._insert("trial", [row])
         if isinstance(outcome, Result):
-            for table in ("metric", "weight", "gradient"):
+            for table in schema.MEASURED:
                 rows = getattr(outcome, table + "s")
                 self._insert(table, [(trial.id, *astuple(each)) for each in rows])
 
@@ -197,35 +211,66 @@ class Store:
         row = self._db.execute("SELECT id FROM environment WHERE facts = ?", (text,)).fetchone()
         return int(row[0])
 
+    def take(self, other: Store, trials: Iterable[str]) -> None:
+        """Copies trials of another store with all they measured, in place of those of the same id."""
+        wanted = set(trials)
+        columns, rows = other.table("trial")
+        place, at = columns.index("id"), columns.index("environment")
+        environments = other.environments()
+        with self._transaction():
+            for row in rows:
+                if row[place] in wanted:
+                    here = list(row)
+                    here[at] = self._environment(environments[row[at]])
+                    self._forget(row[place])
+                    self._insert("trial", [tuple(here)])
+            for table in schema.MEASURED:
+                measured = other.table(table)[1]
+                self._insert(table, [row for row in measured if row[0] in wanted])
+
+    def _forget(self, trial: str) -> None:
+        for table in schema.MEASURED:
+            self._db.execute(f"DELETE FROM {table} WHERE trial = ?", (trial,))
+        self._db.execute("DELETE FROM trial WHERE id = ?", (trial,))
+
     def missing(self, trials: Iterable[Trial]) -> list[Trial]:
         """Those without a result, in the order given; a failed trial has none."""
-        rows = self._db.execute("SELECT id FROM trial WHERE status IN ('done', 'diverged')")
-        have = {row[0] for row in rows}
+        have = {
+            row[0]
+            for row in self._rows("SELECT id FROM trial WHERE status IN ('done', 'diverged')")
+        }
         return list({trial.id: trial for trial in trials if trial.id not in have}.values())
 
     def trials(self) -> dict[str, Stored]:
         """All trials by id, failed ones too."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT record, status, note, attempts, steps, samples, forwards, backwards, step_ms, "
-            "seconds, initial, batch_order, threads, environment FROM trial ORDER BY rowid"
+            "seconds, initial, batch_order, threads, environment, finished, cause FROM trial "
+            "ORDER BY rowid"
         )
-        return {stored.trial.id: stored for stored in map(_stored, rows)}
+        try:
+            return {stored.trial.id: stored for stored in map(_stored, rows)}
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"{str(self.path)!r} holds trials that this version of equipoise cannot read ({error})"
+            ) from error
 
     def environments(self) -> dict[int, dict[str, Any]]:
         """The environments that trials ran in."""
-        rows = self._db.execute("SELECT id, facts FROM environment ORDER BY id")
+        rows = self._rows("SELECT id, facts FROM environment ORDER BY id")
         return {number: json.loads(facts) for number, facts in rows}
 
     def table(self, name: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of a table (``trial``, ``metric``, ``weight``, ``gradient``)."""
-        if name not in ("trial", "metric", "weight", "gradient"):
+        if name not in ("trial", *schema.MEASURED):
             raise ValueError(f"there is no table {name!r}")
-        cursor = self._db.execute(f"SELECT * FROM {name}")
-        return [column[0] for column in cursor.description], cursor.fetchall()
+        with told(self.path):
+            cursor = self._db.execute(f"SELECT * FROM {name}")
+            return [column[0] for column in cursor.description], cursor.fetchall()
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
-    record, status, note, attempts, *cost, initial, order, threads, environment = row
+    record, status, note, attempts, *cost, initial, order, threads, environment, when, cause = row
     steps, samples, forwards, backwards, step_ms, seconds = cost
     spent = None
     if steps is not None:
@@ -238,13 +283,15 @@ def _stored(row: tuple[Any, ...]) -> Stored:
             seconds=seconds,
         )
     return Stored(
-        Trial.from_json(record),
-        status,
-        note,
-        attempts,
-        spent,
-        initial or "",
-        order or "",
-        threads or 0,
-        environment,
+        trial=Trial.from_json(record),
+        status=status,
+        note=note,
+        attempts=attempts,
+        cost=spent,
+        initial=initial or "",
+        order=order or "",
+        threads=threads or 0,
+        environment=environment,
+        finished=when,
+        cause=cause or "",
     )

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 Stage = Literal["tune", "final"]
+Cause = Literal["error", "memory", "death", "time"]
 SINGLE_TASK = "stl"
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
@@ -175,10 +176,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial that gave no result: the error it ended with."""
+    """A trial that gave no result.
+
+    Attributes:
+        error: what it ended with: a traceback, or a sentence.
+        attempts: how often it was begun.
+        cause: ``"error"``: it raised; ``"memory"``: there was not enough; ``"death"``: its process
+            ended; ``"time"``: it went on beyond its limit.
+    """
 
     error: str
     attempts: int = 1
+    cause: Cause = "error"
 
 
 Outcome = Result | Failure

@@ -184,6 +184,17 @@ def _versions(found: Findings) -> Iterator[str]:
         )
 
 
+def _crowded(found: Findings) -> Iterator[str]:
+    """More computing threads than cores: steps wait for each other, those of gradient methods longest."""
+    for facts in found.environments.values():
+        workers, cores = facts.get("workers"), facts.get("cores")
+        if workers and cores and workers * facts.get("threads", 1) > cores:
+            yield (
+                f"{workers} workers of {facts.get('threads', 1)} thread(s) shared {cores} cores: times of "
+                f"steps are not comparable between methods. Take at most {cores} workers to compare them."
+            )
+
+
 def _sgd(found: Findings) -> Iterator[str]:
     spec = found.spec
     tasks = len(found.single)
@@ -223,5 +234,6 @@ CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "one-rate": _one_rate,
     "pairing": _pairing,
     "sgd": _sgd,
+    "crowded": _crowded,
     "environments": _versions,
 }

@@ -103,3 +103,15 @@ def faulty() -> Problem:
 
     calm = tiny()
     return Problem(name="faulty", tasks=calm.tasks, data=calm.data, model=model)
+
+
+def headless() -> Problem:
+    """Has no network for task ``b`` alone."""
+    calm = tiny()
+
+    def model(tasks: list[str]) -> nn.Module:
+        if list(tasks) == ["b"]:
+            raise RuntimeError("no head for b alone")
+        return calm.model(tasks)
+
+    return Problem(name="headless", tasks=calm.tasks, data=calm.data, model=model)

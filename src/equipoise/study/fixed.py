@@ -18,8 +18,8 @@ POWERS = (1.0, 0.5, 0.0)
 BEYOND = 3.0
 EXAMPLES = 1024
 HOW = (
-    "weights proportional to (loss before training)^-a for a = 1, 1/2 and 0, at the middle learning rate "
-    "first; after that log-uniform draws within three times that range"
+    "weights proportional to (loss before training)^-a for a = 1, 1/2 and 0, each learning rate with another "
+    "a, from the middle one outwards; after that log-uniform draws within three times that range"
 )
 
 
@@ -65,9 +65,14 @@ def candidates_of(
     # A loss may be negative or 0: only its size counts.
     sizes = np.maximum(np.abs(np.asarray(losses, dtype=float)), 1e-12)
     middle = sorted(rates)[(len(rates) - 1) // 2]
-    central = sorted(rates, key=lambda rate: abs(math.log(rate / middle)))
+    central = sorted(rates, key=lambda rate: (round(abs(math.log(rate / middle)), 6), -rate))
     draws = _draws(sizes)
-    family = [(rate, _rounded(sizes**-power)) for rate in central for power in POWERS]
+    # Every rate with another member of the family, then with the next one: both are covered from the start.
+    family = [
+        (rate, _rounded(sizes ** -POWERS[(number + turn) % len(POWERS)]))
+        for turn in range(len(POWERS))
+        for number, rate in enumerate(central)
+    ]
     made: list[tuple[float, Mapping[str, Any]]] = []
     while len(made) < len(rates):
         rate, weights = (

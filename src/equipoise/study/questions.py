@@ -16,12 +16,15 @@ class Protocol:
         question: what it answers.
         source: where it is from.
         controls: methods that are in every study of this protocol, next to the single-task networks.
+        baselines: labels of the arms that every other is compared with, the most important one first. All
+            these comparisons are one family.
     """
 
     id: str
     question: str
     source: str
     controls: tuple[tuple[str, Mapping[str, Any]], ...]
+    baselines: tuple[str, ...] = ("ew", "rlw")
 
 
 _RANDOM_WEIGHTING = (
@@ -46,5 +49,6 @@ PROTOCOLS: Mapping[str, Protocol] = {
             *(("rlw", {"distribution": each}) for each in _DISTRIBUTIONS),
             *(("rgw", {"distribution": each}) for each in _DISTRIBUTIONS),
         ),
+        baselines=("ew", "rlw (distribution=normal)"),
     ),
 }

@@ -12,7 +12,7 @@ from equipoise.problems import Problem
 from equipoise.study import protocols
 from equipoise.study.protocols import Arm, Candidate
 from equipoise.study.spec import Spec
-from equipoise.study.statistics import Array, delta_m, relative_change
+from equipoise.study.statistics import Array, change, delta_m
 from equipoise.study.store import Store, Stored
 from equipoise.study.trial import SINGLE_TASK, Trial
 
@@ -141,7 +141,7 @@ def choose(spec: Spec, arms: Sequence[Arm], found: Measurements) -> dict[str, Ch
         else:
             scores = {
                 candidate: float(
-                    delta_m(relative_change(row, reference, found.higher), found.task_of)
+                    delta_m(change(row, reference[None], found.higher).values, found.task_of)
                 )
                 for candidate, row in means.items()
             }

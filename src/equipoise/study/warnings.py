@@ -110,6 +110,19 @@ def _few_seeds(found: Findings) -> Iterator[str]:
         yield f"{seeds} seed(s): intervals are wide or missing. Take at least 5."
 
 
+def _near_zero(found: Findings) -> Iterator[str]:
+    plain = [
+        f"{measure.metric} of {measure.task}"
+        for measure, each in zip(found.measures, found.plain, strict=True)
+        if each
+    ]
+    if plain:
+        yield (
+            f"The single-task networks are at or near zero in {', '.join(plain)}, where a percentage means "
+            f"nothing: in Delta_m their changes are plain differences, in the metric's own units."
+        )
+
+
 def _noise(found: Findings) -> Iterator[str]:
     equal = found.arm("ew")
     inside = []
@@ -217,6 +230,7 @@ CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "edge": _edge,
     "few-rates": _few_rates,
     "few-seeds": _few_seeds,
+    "near-zero": _near_zero,
     "noise": _noise,
     "budgets": _budgets,
     "untuned": _untuned,

@@ -15,7 +15,7 @@ TINY = Path(__file__).parent / "study" / "tiny.py"
 TOML = f"""
 problem = "{TINY}:tiny"
 learning_rates = [0.01, 0.03, 0.1]
-seeds = 2
+seeds = 3
 epochs = 2
 batch_size = 16
 methods = ["uw"]
@@ -38,14 +38,14 @@ def test_run_prints_the_verdict_and_writes_the_report(call):
     done = call("run", "study.toml", *INLINE)
     assert done.exit_code == 0
     assert "equal weights (ew)" in done.stdout and "Report: out.html" in done.stdout
-    assert "tuning: 42 trials" in done.stderr and "tuning: 42/42" in done.stderr
+    assert "tuning: 63 trials" in done.stderr and "tuning: 63/63" in done.stderr
     assert {path.suffix for path in Path().glob("out.*")} >= {".db", ".html", ".md", ".csv"}
 
 
 def test_run_again_keeps_what_is_there(call):
     call("run", "study.toml", *INLINE, "--no-report")
-    again = call("run", "study.toml", *INLINE, "--no-report", "--seeds", "3")
-    assert "tuning: 63 trials, 42 kept" in again.stderr
+    again = call("run", "study.toml", *INLINE, "--no-report", "--seeds", "4")
+    assert "tuning: 84 trials, 63 kept" in again.stderr
 
 
 def test_quiet_says_only_the_result(call):

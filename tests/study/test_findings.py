@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from equipoise.study import Failure, Inline, Store, findings, headline, run, sentence, warnings
-from equipoise.study.findings import BASELINES
 from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import interval, signed
@@ -76,7 +75,7 @@ def test_where_nothing_differs_nothing_is_claimed(tmp_path):
     assert {sentence(each, "ew").outcome for each in found.arms if "ew" in each.against} == {
         "undecided"
     }
-    assert "No difference to equal weights (ew) was shown for any of 6 methods." in texts(
+    assert "No difference to equal weights (ew) was shown for any of 5 methods." in texts(
         headline(found)
     )
 
@@ -299,10 +298,84 @@ def test_cost_is_a_ratio_to_equal_weights_of_the_same_seed(tmp_path):
     assert found.arm("ew").spent.ratio == pytest.approx(1)
 
 
-def test_comparisons_with_equal_and_with_random_weights_are_separate_families(tmp_path):
+def test_comparisons_with_all_baselines_are_one_family_and_baselines_meet_once(tmp_path):
     found = fakes.study(tmp_path, flat, methods=["gls"])
-    families = {b: [e.arm.label for e in found.arms if b in e.against] for b in BASELINES}
-    assert families == {"ew": [FIXED, "rlw", "rgw", "gls"], "rlw": [FIXED, "rgw", "gls"]}
+    met = {b: [e.arm.label for e in found.arms if b in e.against] for b in found.baselines}
+    assert met == {
+        FIXED: ["ew", "rlw", "rgw", "gls"],
+        "ew": ["rlw", "rgw", "gls"],
+        "rlw": ["rgw", "gls"],
+    }
+    gaps = [gap for each in found.arms for gap in each.against.values()]
+    smallest = min(gaps, key=lambda gap: gap.p)
+    assert smallest.p_holm == pytest.approx(min(9 * smallest.p, 1))
+
+
+def test_the_baselines_are_those_asked_for_in_their_order(tmp_path):
+    fakes.study(tmp_path, with_gain(gls=0.1), methods=["gls", "dwa"])
+    with Store(tmp_path / "fake.db") as store:
+        found = findings(store, baselines=["dwa", "no such arm", "ew"])
+    assert found.baselines == ["dwa", "ew"]
+    assert "dwa" not in found.arm("dwa").against
+    assert headline(found)[0].text.startswith("Better than dwa: gls +")
+
+
+def test_random_weights_are_a_baseline_under_every_protocol(tmp_path):
+    found = fakes.study(tmp_path, flat, protocol="litmus_distributions", methods=["gls"])
+    assert found.baselines == [FIXED, "ew", "rlw (distribution=normal)"]
+    assert set(found.arm("gls").against) == set(found.baselines)
+
+
+def test_no_difference_shown_comes_with_what_could_have_been(tmp_path):
+    found = fakes.study(tmp_path, flat, methods=["gls"])
+    gap = found.arm("gls").against["ew"]
+    assert gap.detectable > 0
+    said = sentence(found.arm("gls"), "ew").text
+    assert f"; {gap.detectable:.1f} would have been shown in 80 % of such studies" in said
+
+
+def study_where_single_task_diverges(tmp_path, seeds):
+    def outcome(trial):
+        good = fakes.result(trial, flat(trial))
+        if trial.task == "b" and trial.seed in seeds:
+            return replace(good, status="diverged", note="the loss is not finite", metrics=())
+        return good
+
+    path = tmp_path / "s.db"
+    run(fakes.spec(methods=["gls"], tuning="per seed"), path, Inline(outcome))
+    with Store(path) as store:
+        return findings(store)
+
+
+def test_a_single_task_network_that_diverges_takes_no_method_with_it(tmp_path):
+    found = study_where_single_task_diverges(tmp_path, {1, 3})
+    assert found.reference == "stl" and found.arm("gls").complete
+    assert np.isfinite(found.arm("gls").against["ew"].value)
+
+
+def test_where_no_single_task_network_finished_equal_weights_stand_in_and_are_told(tmp_path):
+    found = study_where_single_task_diverges(tmp_path, set(range(5)))
+    assert found.reference == "ew" and found.arm("gls").complete
+    assert found.arm("ew").delta.value == pytest.approx(0, abs=1e-9)
+    assert "No single-task network of b finished" in warned(found)["stand-in"]
+
+
+def test_two_seeds_decide_nothing(tmp_path):
+    found = fakes.study(tmp_path, with_gain(gls=0.3), methods=["gls"], seeds=2)
+    assert sentence(found.arm("gls"), "ew").outcome == "untested"
+    assert "no method has three finished runs" in texts(headline(found))
+
+
+def test_a_metric_near_zero_is_compared_in_its_own_units_and_told(tmp_path):
+    def scores(trial):
+        return 1.0, 2.0, 0.05 * np.sin(trial.seed) + 0.3 * (trial.method != "stl")
+
+    found = fakes.study(tmp_path, scores)
+    assert found.plain.tolist() == [False, False, True]
+    assert found.arm("ew").changes[2] == pytest.approx(0.3)
+    assert found.arm("ew").delta.value == pytest.approx(0.15)
+    assert "score of b" in warned(found)["near-zero"]
+    assert "near-zero" not in warned(fakes.study(tmp_path / "other", flat))
 
 
 @pytest.mark.parametrize(

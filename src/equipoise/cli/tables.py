@@ -91,7 +91,7 @@ def summary(found: Findings) -> dict[str, Any]:
             {"text": sentence(each, baseline).text, "outcome": sentence(each, baseline).outcome}
             | {"arm": each.arm.label, "baseline": baseline}
             | asdict(each.against[baseline])
-            for baseline in ("ew", "rlw")
+            for baseline in found.baselines
             for each in found.arms
             if baseline in each.against
         ],

@@ -73,7 +73,7 @@ def context(found: Findings, command: str) -> dict[str, Any]:
         "verdict": headline(found),
         "sentences": [
             sentence(each, baseline)
-            for baseline in ("ew", "rlw")
+            for baseline in found.baselines
             for each in found.arms
             if baseline in each.against
         ],
@@ -135,7 +135,7 @@ def _highlighted(found: Findings) -> list[str]:
     """Curves to show in colour: equal weights, the best arm, single-task networks, random weights."""
     ranked = [each for each in found.arms if np.isfinite(each.delta.value)]
     ranked.sort(key=lambda each: -each.delta.value)
-    best = [each.arm.label for each in ranked if each.arm.label not in ("ew", "rlw")][:1]
+    best = [each.arm.label for each in ranked if each.arm.label not in found.baselines][:1]
     return ["ew", *best, "single-task", "rlw"]
 
 

@@ -115,7 +115,7 @@ def comparisons(found: Findings) -> Table:
     """Paired differences in Delta_m to equal and to random weights."""
     columns = ["method"]
     units = [""]
-    for baseline in ("ew", "rlw"):
+    for baseline in found.baselines:
         columns += [f"{MINUS} {baseline}", "p", "won", f"than {baseline}"]
         units += ["points [95 %]", "Holm", "pairs", ""]
     rows = []
@@ -123,7 +123,7 @@ def comparisons(found: Findings) -> Table:
     ordered.sort(key=lambda each: _last_if_missing(-each.delta.value))
     for each in ordered:
         row = [_name(each)]
-        for baseline in ("ew", "rlw"):
+        for baseline in found.baselines:
             gap = each.against.get(baseline)
             if gap is None:
                 row += [Cell(EMPTY)] * 4

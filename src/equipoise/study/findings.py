@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from equipoise.study import protocols
 from equipoise.study.protocols import Arm
+from equipoise.study.questions import PROTOCOLS
 from equipoise.study.selection import Choice, Measure, Measurements, choose
 from equipoise.study.spec import Spec, parse
 from equipoise.study.statistics import (
@@ -17,18 +19,16 @@ from equipoise.study.statistics import (
     Difference,
     Estimate,
     bootstrap_delta_m,
+    change,
+    compare,
     delta_m,
     delta_m_flat,
     mean_interval,
     mean_rank,
-    paired_differences,
-    relative_change,
+    near_zero,
 )
 from equipoise.study.store import Store, Stored
 from equipoise.study.trial import SINGLE_TASK, Trial
-
-# The baselines that every arm is compared with.
-BASELINES = ("ew", "rlw")
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,12 @@ class ArmFindings:
         scores: on the test split after the last epoch, ``[S, M]``; NaN where a run did not finish.
         deltas: Delta_m of each run against the mean of the single-task networks, ``[S]``.
         metrics: mean and interval of each column, M long; None for columns it does not learn.
-        changes: change of each column's mean against single-task, in percent, ``[M]``.
+        changes: change of each column's mean against single-task, in percent, or in units of the metric
+            where the findings say plain, ``[M]``.
         delta: Delta_m with its bootstrap interval.
         flat: Delta_m averaged over metrics instead of tasks.
         rank: mean rank among the arms that finished.
-        against: paired differences in Delta_m, by baseline.
+        against: paired differences in Delta_m, by label of the baseline.
         spent: cost; None where no run finished.
         diverged: seeds whose run left the finite numbers.
         failed: seeds whose run gave no result, with the error.
@@ -107,6 +108,10 @@ class Findings:
         spec: the study.
         problem: description of the problem.
         measures: the columns M.
+        plain: columns whose single-task reference is near zero, ``[M]``: no percentages, plain differences.
+        reference: what Delta_m is taken against: ``"stl"``, the single-task networks; or ``"ew"`` where no
+            single-task network of some task finished.
+        baselines: labels of the arms that the others are compared with, in their order.
         single: single-task arms, by task.
         arms: all others, in the order of the study.
         store: trials and measurements.
@@ -118,6 +123,9 @@ class Findings:
     spec: Spec
     problem: dict[str, Any]
     measures: list[Measure]
+    plain: NDArray[np.bool_]
+    reference: str
+    baselines: list[str]
     single: dict[str, ArmFindings]
     arms: list[ArmFindings]
     found: Measurements
@@ -140,8 +148,13 @@ class Findings:
         return self.found.trials
 
 
-def findings(store: Store) -> Findings:
+def findings(store: Store, baselines: Sequence[str] | None = None) -> Findings:
     """Computes everything a store has to say about its study.
+
+    Args:
+        store: trials and measurements.
+        baselines: labels of the arms that the others are compared with, the most important one first; those
+            of the protocol by default. A label that no arm has is left out.
 
     Raises:
         ValueError: the store holds no study yet.
@@ -154,15 +167,29 @@ def findings(store: Store) -> Findings:
         arm.task: _final(spec, arm, choices[arm.label]) for arm in arms if arm.task is not None
     }
     reference = found.single_task(single_trials, "test")
-    entries = [_arm(spec, arm, choices[arm.label], found, reference) for arm in arms]
+    whole = _reference(reference, found.task_of)
+    stand_in = not len(whole)
+    if stand_in:
+        equal = next(arm for arm in arms if arm.label == "ew")
+        rows = [found.last(t, "test") for t in _final(spec, equal, choices["ew"])]
+        whole = np.array([row for row in rows if np.isfinite(row).all()]).reshape(
+            -1, reference.shape[1]
+        )
+    entries = [_arm(spec, arm, choices[arm.label], found, whole) for arm in arms]
     compared = [entry for entry in entries if entry.arm.method != SINGLE_TASK]
     _rank(compared, found)
-    _compare(compared)
+    wanted = PROTOCOLS[spec.protocol].baselines if baselines is None else baselines
+    labels = [entry.arm.label for entry in compared]
+    present = [label for label in wanted if label in labels]
+    _compare(compared, present)
     _price(entries, found)
     return Findings(
         spec=spec,
         problem=store.get("problem"),
         measures=found.measures,
+        plain=near_zero(whole),
+        reference="ew" if stand_in else SINGLE_TASK,
+        baselines=present,
         single={entry.arm.task: entry for entry in entries if entry.arm.task is not None},
         arms=compared,
         found=found,
@@ -170,6 +197,20 @@ def findings(store: Store) -> Findings:
         weights=store.table("weight")[1],
         gradients=store.table("gradient")[1],
     )
+
+
+def _reference(single: Array, task_of: NDArray[np.int64]) -> Array:
+    """Rows of single-task networks without gaps, ``[S', M]``.
+
+    Those of a task are networks of their own: one that did not finish takes no other task's with it.
+    """
+    columns = [single[:, task_of == task] for task in np.unique(task_of)]
+    finished = [own[np.isfinite(own).all(1)] for own in columns]
+    count = min(map(len, finished))
+    out = np.full((count, single.shape[1]), np.nan)
+    for task, own in zip(np.unique(task_of), finished, strict=True):
+        out[:, task_of == task] = own[:count]
+    return out
 
 
 def _final(spec: Spec, arm: Arm, choice: Choice) -> list[Trial | None]:
@@ -200,20 +241,21 @@ def _arm(
             entry.diverged.append(seed)
         elif stored.status == "failed":
             entry.failed[seed] = stored.note
-    whole = reference[np.isfinite(reference).all(1)]
-    if arm.method != SINGLE_TASK and len(whole):
-        _against_single_task(entry, found, whole)
+    if arm.method != SINGLE_TASK and len(reference):
+        _against_single_task(entry, found, reference)
     return entry
 
 
 def _against_single_task(entry: ArmFindings, found: Measurements, reference: Array) -> None:
-    changes = relative_change(entry.scores, reference.mean(0), found.higher)
-    entry.deltas = delta_m(changes, found.task_of)
+    against = change(entry.scores, reference, found.higher)
+    entry.deltas = delta_m(against.values, found.task_of)
     finished = entry.scores[np.isfinite(entry.deltas)]
     if len(finished):
-        entry.changes = relative_change(finished.mean(0), reference.mean(0), found.higher)
+        entry.changes = change(finished.mean(0), reference, found.higher).values
         entry.flat = float(delta_m_flat(entry.changes))
-        entry.delta = bootstrap_delta_m(finished, reference, found.higher, found.task_of)
+        entry.delta = bootstrap_delta_m(
+            finished, reference, found.higher, found.task_of, against.plain
+        )
 
 
 def _estimate(column: Array) -> Estimate | None:
@@ -230,20 +272,13 @@ def _rank(entries: Sequence[ArmFindings], found: Measurements) -> None:
             entry.rank = float(rank)
 
 
-def _compare(entries: Sequence[ArmFindings]) -> None:
-    """Paired differences; each baseline's comparisons are one family for Holm's correction."""
-    for name in BASELINES:
-        baseline = next((each for each in entries if each.arm.label == name), None)
-        if baseline is None:
-            continue
-        # RLW and EW meet once, in the family of EW.
-        others = [
-            each for each in entries if each.arm.label not in BASELINES[: BASELINES.index(name) + 1]
-        ]
-        if others:
-            gaps = paired_differences(np.stack([each.deltas for each in others]), baseline.deltas)
-            for each, gap in zip(others, gaps, strict=True):
-                each.against[name] = gap
+def _compare(entries: Sequence[ArmFindings], baselines: Sequence[str]) -> None:
+    """Paired differences to all baselines, as one family."""
+    labels = [entry.arm.label for entry in entries]
+    values = np.stack([entry.deltas for entry in entries])
+    gaps = compare(values, [labels.index(label) for label in baselines])
+    for (arm, baseline), gap in gaps.items():
+        entries[arm].against[labels[baseline]] = gap
 
 
 def _price(entries: Sequence[ArmFindings], found: Measurements) -> None:

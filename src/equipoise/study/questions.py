@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from equipoise.study.fixed import FIXED
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -16,12 +18,15 @@ class Protocol:
         question: what it answers.
         source: where it is from.
         controls: methods that are in every study of this protocol, next to the single-task networks.
+        baselines: labels of the arms that every other is compared with, the most important one first. All
+            these comparisons are one family.
     """
 
     id: str
     question: str
     source: str
     controls: tuple[tuple[str, Mapping[str, Any]], ...]
+    baselines: tuple[str, ...] = (FIXED, "ew", "rlw")
 
 
 _RANDOM_WEIGHTING = (
@@ -33,7 +38,7 @@ _DISTRIBUTIONS = ("normal", "uniform", "dirichlet", "bernoulli", "constrained_be
 PROTOCOLS: Mapping[str, Protocol] = {
     "litmus": Protocol(
         "litmus",
-        "Does a method do better than equal weights, and better than random ones?",
+        "Does a method do better than tuned fixed weights, than equal weights, and than random ones?",
         _RANDOM_WEIGHTING,
         (("ew", {}), ("rlw", {}), ("rgw", {})),
     ),
@@ -46,5 +51,6 @@ PROTOCOLS: Mapping[str, Protocol] = {
             *(("rlw", {"distribution": each}) for each in _DISTRIBUTIONS),
             *(("rgw", {"distribution": each}) for each in _DISTRIBUTIONS),
         ),
+        baselines=(FIXED, "ew", "rlw (distribution=normal)"),
     ),
 }

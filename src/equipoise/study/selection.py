@@ -13,7 +13,7 @@ from equipoise.study import protocols
 from equipoise.study.fixed import first_losses
 from equipoise.study.protocols import Arm, Candidate
 from equipoise.study.spec import Spec
-from equipoise.study.statistics import Array, delta_m, relative_change
+from equipoise.study.statistics import Array, change, delta_m
 from equipoise.study.store import Store, Stored
 from equipoise.study.trial import SINGLE_TASK, Trial
 
@@ -159,7 +159,9 @@ def choose(spec: Spec, arms: Sequence[Arm], found: Measurements) -> dict[str, Ch
             first = int(np.flatnonzero(mine)[0])
             scores = rows[..., first] * (1.0 if found.higher[first] else -1.0)
         else:
-            scores = delta_m(relative_change(rows, reference, found.higher), found.task_of)
+            if not np.isfinite(reference).all():
+                reference = _without_single_task(spec, arms, found, reference)
+            scores = delta_m(change(rows, reference[None], found.higher).values, found.task_of)
         complete = all(found.known(trial) for trials in grid.values() for trial in trials)
         best = [_best(list(grid), column) if complete else None for column in scores.T]
         given = {c: tuple(map(float, own)) for c, own in zip(grid, scores, strict=True)}
@@ -170,6 +172,19 @@ def choose(spec: Spec, arms: Sequence[Arm], found: Measurements) -> dict[str, Ch
             if chosen:
                 reference[mine] = np.mean(chosen, axis=0)
     return choices
+
+
+def _without_single_task(
+    spec: Spec, arms: Sequence[Arm], found: Measurements, reference: Array
+) -> Array:
+    """The reference, with the mean of equal weights where no single-task network of a task finished."""
+    equal = next(arm for arm in arms if arm.label == "ew")
+    trials = [trial for own in protocols.tuning(spec, equal).values() for trial in own]
+    rows = np.array([found.last(trial, "validation") for trial in trials])
+    rows = rows[np.isfinite(rows).all(1)]
+    if not len(rows):
+        return reference
+    return np.where(np.isfinite(reference), reference, rows.mean(0))
 
 
 def _best(candidates: Sequence[Candidate], scores: Array) -> Candidate | None:

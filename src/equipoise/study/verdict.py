@@ -8,10 +8,18 @@ from typing import Literal
 import numpy as np
 
 from equipoise.study.findings import ArmFindings, Findings
+from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Difference, Estimate
 
 Outcome = Literal["better", "worse", "undecided", "untested"]
 MINUS = "−"
+
+# What the sentences call a baseline, by its method.
+CALLED = {
+    "ew": "equal weights",
+    "rlw": "random weights",
+    "rgw": "random gradient weights",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def outcome(entry: ArmFindings, baseline: str) -> Outcome:
     those that went well.
     """
     gap = entry.against.get(baseline)
-    if gap is None or gap.runs < 2:
+    if gap is None or not gap.tested:
         return "untested"
     if not gap.shown():
         return "undecided"
@@ -70,13 +78,16 @@ def compare(entry: ArmFindings, baseline: str) -> Sentence:
     head = f"{label} {MINUS} {baseline}"
     verdict = outcome(entry, baseline)
     if verdict == "untested":
-        return Sentence(f"{head}: fewer than two paired runs, nothing can be said", verdict, label)
+        why = "fewer than three paired runs" if gap.runs < 3 else "no spread between seeds"
+        return Sentence(f"{head}: {why}, nothing can be said", verdict, label)
     said = {
         "better": f"better than {baseline}",
         "worse": f"worse than {baseline}",
         "undecided": "no difference shown",
     }[verdict]
     text = f"{head}: {interval(gap)} Delta_m over {gap.runs} seeds: {said} {_evidence(gap)}"
+    if verdict == "undecided" and not gap.shown():
+        text += f"; {gap.detectable:.1f} would have been shown in 80 % of such studies"
     return Sentence(text, verdict, label)
 
 
@@ -86,22 +97,28 @@ def _evidence(gap: Difference) -> str:
 
 
 def headline(found: Findings) -> list[Sentence]:
-    """The verdict in one to three sentences: over equal weights, over random ones, over single tasks."""
-    arms = [each for each in found.arms if each.arm.label != "ew" and "ew" in each.against]
-    tested = [each for each in arms if outcome(each, "ew") != "untested"]
-    if not tested:
+    """The verdict in few sentences: over each baseline in its order, and over single tasks."""
+    sentences = []
+    for baseline in found.baselines:
+        method = found.arm(baseline).arm.method
+        tested = [
+            each
+            for each in found.arms
+            if outcome(each, baseline) != "untested" and (method, each.arm.method) != ("rlw", "rgw")
+        ]
+        if tested:
+            called = f"{CALLED[method]} ({baseline})" if method in CALLED else baseline
+            if baseline == FIXED:
+                called = "tuned fixed weights"
+            sentences.append(_overall(tested, baseline, called))
+    if not sentences:
         return [
             Sentence(
-                "Nothing can be said yet: no method has two finished runs paired with equal weights.",
+                "Nothing can be said yet: no method has three finished runs paired with a baseline's.",
                 "untested",
             )
         ]
-    sentences = [_overall(tested, "ew", "equal weights (ew)")]
-    random = [each for each in tested if "rlw" in each.against and each.arm.method != "rgw"]
-    if random:
-        sentences.append(_overall(random, "rlw", "random weights (rlw)"))
-    sentences.append(_joint(found))
-    return sentences
+    return [*sentences, _joint(found)]
 
 
 def _overall(arms: list[ArmFindings], baseline: str, called: str) -> Sentence:

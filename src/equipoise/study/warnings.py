@@ -96,6 +96,15 @@ def _edge(found: Findings) -> Iterator[str]:
         )
 
 
+def _stand_in(found: Findings) -> Iterator[str]:
+    if found.reference != SINGLE_TASK:
+        gone = [task for task, each in found.single.items() if not np.isfinite(each.scores).any()]
+        yield (
+            f"No single-task network of {', '.join(gone)} finished, so Delta_m is taken against equal "
+            "weights instead of single-task networks. Widen the learning rates downwards."
+        )
+
+
 def _few_rates(found: Findings) -> Iterator[str]:
     if len(found.spec.learning_rates) < 3:
         yield (
@@ -108,6 +117,19 @@ def _few_seeds(found: Findings) -> Iterator[str]:
     seeds = len(found.spec.seeds)
     if seeds < 5:
         yield f"{seeds} seed(s): intervals are wide or missing. Take at least 5."
+
+
+def _near_zero(found: Findings) -> Iterator[str]:
+    plain = [
+        f"{measure.metric} of {measure.task}"
+        for measure, each in zip(found.measures, found.plain, strict=True)
+        if each
+    ]
+    if plain:
+        yield (
+            f"The single-task networks are at or near zero in {', '.join(plain)}, where a percentage means "
+            f"nothing: in Delta_m their changes are plain differences, in the metric's own units."
+        )
 
 
 def _noise(found: Findings) -> Iterator[str]:
@@ -225,9 +247,11 @@ CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "unfinished": _unfinished,
     "failed": _failed,
     "diverged": _diverged,
+    "stand-in": _stand_in,
     "edge": _edge,
     "few-rates": _few_rates,
     "few-seeds": _few_seeds,
+    "near-zero": _near_zero,
     "noise": _noise,
     "budgets": _budgets,
     "untuned": _untuned,

@@ -120,13 +120,15 @@ def test_a_pair_with_a_missing_run_is_left_out():
     assert gap.runs == 2 and gap.value == pytest.approx(1.5)
 
 
-def test_one_pair_shows_nothing():
-    (gap,) = paired_differences(np.array([[1.0]]), np.array([0.0]))
-    assert np.isnan(gap.p) and np.isnan(gap.low) and not gap.shown()
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_fewer_than_three_pairs_show_nothing(pairs):
+    ones = 1 + 1e-6 * np.arange(pairs)
+    (gap,) = paired_differences(ones[None], np.zeros(pairs))
+    assert np.isnan(gap.p) and np.isnan(gap.low) and not gap.tested and not gap.shown()
 
 
 def test_equal_runs_show_no_difference():
-    (gap,) = paired_differences(np.array([[1.0, 2.0]]), np.array([1.0, 2.0]))
+    (gap,) = paired_differences(np.array([[1.0, 2.0, 4.0]]), np.array([1.0, 2.0, 4.0]))
     assert gap.p == 1 and not gap.shown()
 
 

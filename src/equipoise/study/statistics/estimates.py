@@ -1,0 +1,130 @@
+"""Numbers with intervals: of one arm over its runs.
+
+Letters of the shapes: S runs, M metrics of all tasks, B bootstrap draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from equipoise.study.statistics.deltas import Array, Mask, _changes, delta_m
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval, and the number of runs behind it."""
+
+    value: float
+    low: float
+    high: float
+    runs: int
+
+
+def mean_interval(values: Array, level: float = 0.95) -> Estimate:
+    """Mean of ``[S]`` with its t interval."""
+    runs = len(values)
+    mean = float(values.mean()) if runs else np.nan
+    if runs < 2:
+        return Estimate(mean, np.nan, np.nan, runs)
+    half = float(stats.t.ppf(0.5 + level / 2, runs - 1) * values.std(ddof=1) / np.sqrt(runs))
+    return Estimate(mean, mean - half, mean + half, runs)
+
+
+def bootstrap_delta_m(
+    scores: Array,
+    reference: Array,
+    higher_is_better: Mask,
+    task_of: NDArray[np.int64],
+    plain: Mask | None = None,
+    draws: int = 4000,
+    seed: int = 0,
+) -> Estimate:
+    """Delta_m of one arm with a stratified bootstrap interval that includes the reference's own noise.
+
+    The runs of the arm are drawn with replacement, each with all its metrics; the runs of each task's
+    single-task network are drawn apart from those of the others, being separate networks.
+
+    Args:
+        scores: of the arm, ``[S, M]``.
+        reference: of the single-task networks, ``[S', M]``.
+        higher_is_better: ``[M]``.
+        task_of: ``[M]``.
+        plain: metrics whose change is a plain difference, ``[M]``; none by default.
+        draws: B.
+        seed: of the draws.
+    """
+    plain = np.zeros(len(task_of), dtype=bool) if plain is None else plain
+
+    def delta(arm: Array, base: Array) -> Array:
+        return delta_m(_changes(arm, base, higher_is_better, plain), task_of)
+
+    value = float(delta(scores.mean(0), reference.mean(0)))
+    runs = len(scores)
+    if min(runs, len(reference)) < 3:  # two runs have three resamples: no interval
+        return Estimate(value, np.nan, np.nan, runs)
+    random = np.random.default_rng(seed)
+    arm = scores[random.integers(runs, size=(draws, runs))].mean(1)
+    base = np.empty((draws, scores.shape[1]))
+    for task in np.unique(task_of):
+        drawn = random.integers(len(reference), size=(draws, len(reference)))
+        base[:, task_of == task] = reference[:, task_of == task][drawn].mean(1)
+    low, high = expanded_percentiles(delta(arm, base), min(runs, len(reference)))
+    return Estimate(value, low, high, runs)
+
+
+def expanded_percentiles(resampled: Array, runs: int, level: float = 0.95) -> tuple[float, float]:
+    r"""Bootstrap percentiles widened for few runs.
+
+    The plain percentile interval is too narrow by the factor :math:`\sqrt{(n-1)/n}` and by the ratio of
+    a normal to a t quantile: with five runs it covers about 84 % instead of 95 %. The percentiles are
+    moved outwards by these two factors.
+
+    Args:
+        resampled: ``[B]``.
+        runs: n.
+        level: coverage wanted.
+
+    References:
+        Hesterberg, *What Teachers Should Know About the Bootstrap*, The American Statistician 2015,
+        arXiv:1411.5279, section 4.1.1.
+    """
+    t = stats.t.ppf(0.5 + level / 2, runs - 1) * np.sqrt(runs / (runs - 1))
+    tail = float(stats.norm.cdf(-t))
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def interquartile_mean(values: Array) -> Array:
+    """Mean of the middle half of ``[..., N]``: a quarter is cut off at either end.
+
+    The number cut is rounded down, as in :func:`scipy.stats.trim_mean`.
+
+    References:
+        Agarwal et al., *Deep Reinforcement Learning at the Edge of the Statistical Precipice*, NeurIPS
+        2021, arXiv:2108.13264.
+    """
+    return np.asarray(stats.trim_mean(values, 0.25, axis=-1))
+
+
+def bootstrap_iqm(scores: Array, draws: int = 4000, seed: int = 0) -> Estimate:
+    """Interquartile mean over all runs and tasks, with a stratified bootstrap interval.
+
+    Runs are drawn with replacement for each task apart; the percentiles are widened for few runs.
+
+    Args:
+        scores: ``[S, T]``, on one scale (changes in percent, say).
+        draws: B.
+        seed: of the draws.
+    """
+    runs, tasks = scores.shape
+    value = float(interquartile_mean(scores.ravel()))
+    if runs < 3:
+        return Estimate(value, np.nan, np.nan, runs)
+    random = np.random.default_rng(seed)
+    drawn = random.integers(runs, size=(draws, runs, tasks))
+    resampled = interquartile_mean(scores[drawn, np.arange(tasks)].reshape(draws, -1))
+    return Estimate(value, *expanded_percentiles(resampled, runs), runs)

@@ -18,6 +18,7 @@ LOSS_IDS = [card.id for card in equipoise.methods() if equipoise.method(card.id)
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
     yield
     torch._dynamo.reset()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# Compilers and graphs make many objects that soon die of themselves.
+gc.set_threshold(20_000, 10, 10)
 
 # Folders whose outcomes say where the balancer is exact.
 EXACTNESS = ("tests/setups/", "tests/ranks/")
@@ -83,11 +86,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: the garbage collector need not walk them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def _company(nodeid: str) -> str:
     """Tests that one worker should have together, as they share what takes long to make."""
     file, _, test = nodeid.partition("::")
     if "/ranks/" in file:
         return "ranks"  # the processes that train together
+    if file.endswith("/test_executors.py"):
+        return "executors"  # the process that workers are forked from
+    if file.endswith("/test_cli.py"):
+        return "command line"  # a study that has been run
     if file.endswith("/test_option_pairs.py"):
         return (
             "options of " + re.split(r"[\[\]-]", test + "[")[1]

@@ -364,7 +364,7 @@ def test_several_steps_of_training_reduce_the_losses() -> None:
             [{"params": network.parameters()}, *balancer.param_groups()], lr=0.01
         )
         before = sum(losses_of(network).values()).item()
-        for _ in range(50):
+        for _ in range(20):
             optimizer.zero_grad()
             balancer(losses_of(network)).backward()
             optimizer.step()

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ batch_size = 16
 methods = ["uw"]
 """
 INLINE = ["--executor", "inline", "--out", "out.db"]
+SHORT = ["--learning-rates", "0.01", "--epochs", "1"]
 
 
 @pytest.fixture
@@ -34,6 +36,23 @@ def call(tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The store of the study of this file, run to its end."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "study.toml").write_text(TOML)
+    arguments = ["run", str(folder / "study.toml"), *INLINE[:2], "--out", str(folder / "out.db")]
+    CliRunner().invoke(app, [*arguments, "--no-report", "--quiet"], catch_exceptions=False)
+    return folder / "out.db"
+
+
+@pytest.fixture
+def kept(call, finished):
+    """Calls where the study has been run before."""
+    shutil.copy(finished, "out.db")
+    return call
+
+
 def test_run_prints_the_verdict_and_writes_the_report(call):
     done = call("run", "study.toml", *INLINE)
     assert done.exit_code == 0
@@ -42,19 +61,18 @@ def test_run_prints_the_verdict_and_writes_the_report(call):
     assert {path.suffix for path in Path().glob("out.*")} >= {".db", ".html", ".md", ".csv"}
 
 
-def test_run_again_keeps_what_is_there(call):
-    call("run", "study.toml", *INLINE, "--no-report")
-    again = call("run", "study.toml", *INLINE, "--no-report", "--seeds", "4")
+def test_run_again_keeps_what_is_there(kept):
+    again = kept("run", "study.toml", *INLINE, "--no-report", "--seeds", "4")
     assert "tuning: 84 trials, 63 kept" in again.stderr
 
 
 def test_quiet_says_only_the_result(call):
-    done = call("run", "study.toml", *INLINE, "--no-report", "--quiet")
+    done = call("run", "study.toml", *INLINE, *SHORT, "--no-report", "--quiet")
     assert done.stderr == "" and "equal weights" in done.stdout
 
 
 def test_json_is_one_object_with_numbers(call):
-    done = call("run", "study.toml", *INLINE, "--no-report", "--json")
+    done = call("run", "study.toml", *INLINE, *SHORT, "--no-report", "--json")
     told = json.loads(done.stdout)
     assert told["store"] == "out.db" and told["report"] is None
     pairs = {(each["arm"], each["baseline"]): each for each in told["comparisons"]}
@@ -90,9 +108,8 @@ def test_a_mistake_is_one_line_and_exit_code_two(call, arguments, message):
     assert "Traceback" not in done.stderr
 
 
-def test_report_writes_the_page_and_prints_its_path(call):
-    call("run", "study.toml", *INLINE, "--no-report", "--quiet")
-    done = call("report", "out.db", "--out", "page.html")
+def test_report_writes_the_page_and_prints_its_path(kept):
+    done = kept("report", "out.db", "--out", "page.html")
     assert done.stdout.strip() == "page.html" and Path("page.html").stat().st_size > 500_000
 
 

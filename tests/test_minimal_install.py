@@ -31,7 +31,7 @@ for card in equipoise.methods():
         z = balancer.share(z) if shared else dict.fromkeys(heads, z)
         return {name: (head(z[name]) - y[rows]).square().mean() for name, head in heads.items()}
 
-    for step in range(10):
+    for step in range(4):
         optimizer.zero_grad()
         if method.needs == "bilevel":
             total = balancer.bilevel(losses, losses)

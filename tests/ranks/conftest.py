@@ -11,6 +11,7 @@ from rank_pool import Pool
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     pool = Pool(2, tmp_path_factory.mktemp("pair"))
+    pool.start()
     yield pool
     pool.stop()
 
@@ -18,5 +19,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 @pytest.fixture(scope="session")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     pool = Pool(3, tmp_path_factory.mktemp("trio"))
+    pool.start()
     yield pool
     pool.stop()

@@ -86,7 +86,7 @@ def new_network() -> Network:
     that do something only then have something to do.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(51)
+        torch.default_generator.manual_seed(51)
         return Network().double()
 
 

@@ -7,6 +7,8 @@ import os
 import pickle
 import signal
 import time
+import traceback
+from contextlib import suppress
 from datetime import timedelta
 from multiprocessing import connection, get_context
 from pathlib import Path
@@ -28,6 +30,25 @@ class BrokenRanksError(Exception):
     """A rank did not come back, or the ranks are out of step."""
 
 
+def lead(meeting: str, logs: list[str], pipes: list[Any]) -> None:
+    """Imports once what all ranks need, forks the others, and is the first of them itself."""
+    import torch._dynamo  # noqa: F401 (optimisers import it, which takes longer than many a case)
+
+    os.setpgid(0, 0)  # by which all ranks can be killed at once
+    ranks = len(pipes)
+    rank = next((n for n in range(1, ranks) if os.fork() == 0), 0)
+    for other, pipe in enumerate(pipes):
+        # A rank that died is seen by the end of its pipe, if nobody else holds it.
+        if other != rank:
+            pipe.close()
+    try:
+        work(rank, ranks, meeting, logs[rank], pipes[rank])
+    except Exception:  # noqa: BLE001 (the process ends here, and does not return to what it was forked from)
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
 def work(rank: int, ranks: int, meeting: str, log: str, pipe: Any) -> None:
     """A worker's life: one case after the other, and after each a proof that the ranks are in step."""
     torch.set_num_threads(1)
@@ -40,7 +61,7 @@ def work(rank: int, ranks: int, meeting: str, log: str, pipe: Any) -> None:
             world_size=ranks,
             timeout=timedelta(seconds=20),
         )
-        pipe.send_bytes(pickle.dumps("hello"))
+        pipe.send_bytes(pickle.dumps(os.getpid()))
         while True:
             case = pickle.loads(pipe.recv_bytes())
             if isinstance(case, Case):
@@ -53,7 +74,7 @@ def work(rank: int, ranks: int, meeting: str, log: str, pipe: Any) -> None:
 
 
 class Pool:
-    """Starts its workers at the first case, and again after one that hung or left them out of step.
+    """Starts its workers, and starts them again after a case that hung or left them out of step.
 
     Args:
         ranks: number of workers.
@@ -64,7 +85,8 @@ class Pool:
         self.ranks, self.folder = ranks, folder
         self.starts = 0
         self.known: dict[str, list[Outcome] | BrokenRanksError] = {}
-        self.workers: list[Any] = []
+        self.leader: Any = None
+        self.pids: list[int] = []
         self.pipes: list[connection.Connection] = []
 
     def run(self, case: Case) -> list[Outcome]:
@@ -86,8 +108,10 @@ class Pool:
         return known
 
     def _run(self, case: Case) -> list[Outcome]:
-        if not self.workers:
-            self._start()
+        if self.leader is None:
+            self.start()
+        if not self.pids:
+            self.pids = self._collect(START, START)
         outcomes: list[Outcome] = self._ask(case, LIMIT)
         if len({tuple(step for step, _ in o.errors) for o in outcomes}) > 1:
             # Some raised and some did not: what they have sent each other no longer matches.
@@ -98,32 +122,36 @@ class Pool:
 
     def stop(self) -> None:
         """Ends the workers."""
-        for worker in self.workers:
-            worker.kill()
-        for worker in self.workers:
-            worker.join()
-        self.workers, self.pipes = [], []
+        if self.leader is not None:
+            self.leader.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self.leader.pid, signal.SIGKILL)
+            self.leader.join()
+        for pipe in self.pipes:
+            pipe.close()
+        self.leader, self.pids, self.pipes = None, [], []
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Lets the workers begin; the first case waits for them."""
         if self.starts > PATIENCE:
             raise BrokenRanksError(f"not tried: the ranks broke down {PATIENCE} times before")
         self.starts += 1
         context = get_context("spawn")
         meeting = self.folder / f"meeting-{self.starts}"
-        for rank in range(self.ranks):
-            here, there = context.Pipe()
-            args = (rank, self.ranks, str(meeting), str(self._log(rank)), there)
-            worker = context.Process(target=work, args=args, daemon=True)
-            worker.start()
-            there.close()
-            self.workers.append(worker)
-            self.pipes.append(here)
-        self._collect(START, START)
+        self.pipes, theirs = map(
+            list, zip(*(context.Pipe() for _ in range(self.ranks)), strict=True)
+        )
+        logs = [str(self._log(rank)) for rank in range(self.ranks)]
+        self.leader = context.Process(target=lead, args=(str(meeting), logs, theirs), daemon=True)
+        self.leader.start()
+        for pipe in theirs:
+            pipe.close()
 
     def _ask(self, what: Any, limit: float) -> list[Any]:
         message = pickle.dumps(what)
         for pipe in self.pipes:
-            pipe.send_bytes(message)
+            with suppress(BrokenPipeError):  # its end is read where the answers are
+                pipe.send_bytes(message)
         return self._collect(limit, GRACE)
 
     def _collect(self, limit: float, grace: float) -> list[Any]:
@@ -145,12 +173,15 @@ class Pool:
     def _who_hangs(self, results: dict[int, Any]) -> str:
         """Where the missing ranks are, and what the others said."""
         said = []
-        for rank, worker in enumerate(self.workers):
+        for rank in range(self.ranks):
             if rank in results:
                 what = getattr(results[rank], "errors", results[rank])
                 said.append(f"rank {rank} came back: {what or 'without an error'}")
                 continue
-            os.kill(worker.pid, signal.SIGUSR1)
+            if not self.pids:
+                said.append(f"rank {rank} did not start")
+                continue
+            os.kill(self.pids[rank], signal.SIGUSR1)
             time.sleep(0.3)
             said.append(f"rank {rank} hangs:\n{self._log(rank).read_text()[:2000]}")
         return "\n".join(said)
@@ -162,5 +193,5 @@ class Pool:
 def _received(pipe: connection.Connection) -> Any:
     try:
         return pickle.loads(pipe.recv_bytes())
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         return "died"

@@ -28,7 +28,7 @@ def run(case: Case, rank: int | None = None, ranks: int = 1) -> Outcome:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # Different seeds: what is drawn has to come from the first rank's.
-        torch.manual_seed(5 + (rank or 0))
+        torch.default_generator.manual_seed(5 + (rank or 0))
         try:
             training = Training(case, rank, ranks, outcome)
         except Exception as error:  # noqa: BLE001 (it is what the test looks at)
@@ -117,7 +117,9 @@ class Training:
             total.backward()
         elif case.call == "sharpness_aware":
             # The perturbations are drawn.
-            torch.manual_seed(50 + number + (0 if case.same_seeds else self.rank or 0))
+            torch.default_generator.manual_seed(
+                50 + number + (0 if case.same_seeds else self.rank or 0)
+            )
             balancer.sharpness_aware(lambda: self._losses(number), local=case.local).backward()
         elif case.balancers > 1:
             self._two(number)

@@ -24,7 +24,7 @@ class Model(nn.Module):
 
     def __init__(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:
         super().__init__()
-        torch.manual_seed(seed)
+        seeded(seed)
         self.trunk = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh())
         self.heads = nn.ModuleList(nn.Linear(4, 2) for _ in TASKS)
         self.x = torch.randn(8, 6)
@@ -51,15 +51,20 @@ class Model(nn.Module):
         return self.losses(self(self.x))
 
 
+def seeded(seed: int) -> None:
+    """``torch.manual_seed``, less a note of the whole call stack for every device there might be."""
+    torch.default_generator.manual_seed(seed)
+
+
 def method_of(name: str, **options: Any) -> Any:
     """The method, its draws always the same."""
-    torch.manual_seed(11)
+    seeded(11)
     return equipoise.method(name, **options)
 
 
 def balancer_of(name: str, tasks: Sequence[str] = TASKS, **arguments: Any) -> equipoise.Balancer:
     """A balancer whose method draws as that of :func:`method_of`."""
-    torch.manual_seed(11)
+    seeded(11)
     return equipoise.Balancer(name, tasks, **arguments)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from one_by_one import TASKS, Model, assert_left, balancer_of, clear, method_of, of_model, run
-from torch import Tensor
+from torch import Tensor, nn
 
 import equipoise
 
@@ -128,9 +128,30 @@ def test_a_trunk_of_generated_code() -> None:
 # --- the balancer inside the compiled step --------------------------------------------------------
 
 
+class Line(nn.Module):
+    """A matrix and three losses of its product with the inputs: next to nothing to compile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draws = torch.Generator().manual_seed(0)
+        self.matrix = nn.Parameter(torch.randn(4, 3, dtype=torch.float64, generator=draws))
+        self.x = torch.randn(5, 4, dtype=torch.float64, generator=draws)
+        self.sizes = torch.tensor([10.0, 1.0, 0.01], dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.matrix
+
+    def losses(self, outputs: Tensor) -> dict[str, Tensor]:
+        values = self.sizes * (outputs - 1).square().mean(0)
+        return dict(zip(TASKS, values.unbind(), strict=True))
+
+    def plain(self) -> dict[str, Tensor]:
+        return self.losses(self(self.x))
+
+
 def trained(method: str, backend: str | None, **arguments: Any) -> list[Tensor]:
-    """Losses and parameters over three steps."""
-    model, balancer = Model(), balancer_of(method, **arguments)
+    """Losses and parameters over three steps; the first and those after it are graphs of their own."""
+    model, balancer = Line(), balancer_of(method, **arguments)
     groups = [{"params": list(model.parameters())}, *balancer.param_groups(lr=0.1)]
     optimizer = torch.optim.SGD(groups, lr=0.01)
 

@@ -18,8 +18,8 @@ OPTIONS: dict[str, Any] = {
     "prior": {"a": 3.0},
     "heads": None,
     "weight_sum": None,
-    "update_every": 3,
-    "window": 3,
+    "update_every": 2,
+    "window": 2,
     "nonfinite": "skip_task",
     "transform": "log",
     "weight_ema": 0.5,
@@ -45,7 +45,7 @@ class Kind(NamedTuple):
     call: str = "plain"
     options: Mapping[str, Any] = {}
     solver: str = ""  # where a failing solver is met
-    steps: int = 4
+    steps: int = 3
 
 
 # Weights that move in a few steps, and a problem that is solved quickly.
@@ -54,17 +54,17 @@ KINDS = {
     "ew": Kind("ew", "unweighted", "one", 2.5, 0.05),
     "uw": Kind("uw", "unweighted", "one", 0.35, 0.6, options={"init": (-0.5, 0.0, 0.5)}),
     "uw_so": Kind("uw_so", "unweighted", "tasks", 0.33, 0.34),
-    "dwa": Kind("dwa", "unweighted", "one", 0.9999, 1.0001, steps=8),
-    "mgda": Kind("mgda", "weighted", "tasks", 0.1, 0.5, solver="weights", steps=5),
-    "rgw": Kind("rgw", "weighted", "tasks", 0.2, 0.4, steps=5),
+    "dwa": Kind("dwa", "unweighted", "one", 0.9999, 1.0001, steps=5),
+    "mgda": Kind("mgda", "weighted", "tasks", 0.1, 0.5, solver="weights", steps=4),
+    "rgw": Kind("rgw", "weighted", "tasks", 0.2, 0.4, steps=4),
     "graddrop": Kind("graddrop", "weighted", "one", 0.2, 0.4),
     "db_mtl": Kind("db_mtl", "weighted", "one", 0.2, 0.4),
-    "modo": Kind("modo", "weighted", "tasks", 0.3333, 0.3334, "batches", solver="weights", steps=5),
+    "modo": Kind("modo", "weighted", "tasks", 0.3333, 0.3334, "batches", solver="weights", steps=4),
     "moml": Kind("moml", "unweighted", "tasks", 0.3, 0.35, "bilevel", {"lr": 0.3}, "learn"),
     "forum": Kind("forum", "unweighted", "tasks", 0.3, 0.35, "bilevel", SHORT, "mix"),
-    "samo": Kind("mgda", "weighted", "tasks", 0.1, 0.5, "uphill", solver="weights", steps=5),
+    "samo": Kind("mgda", "weighted", "tasks", 0.1, 0.5, "uphill", solver="weights", steps=4),
 }
-NAN_STEP, FAIL_STEP = 2, 3
+NAN_STEP, FAIL_STEP = 1, 2
 
 
 class Outcome(NamedTuple):

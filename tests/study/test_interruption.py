@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 import tiny
+from typer.testing import CliRunner
+
+from equipoise.cli.commands import app
 
 TOML = """
 problem = "{problem}"
 problem_options = {{ pause = 0.05, log = "{log}" }}
 methods = ["uw"]
 learning_rates = [0.003, 0.03]
-seeds = 2
+seeds = 1
 epochs = 2
 batch_size = 16
 """
@@ -30,12 +33,18 @@ TABLES = {
 }
 
 
-def start(folder):
+RUN = ["run", "study.toml", "--out", "s.db", "--no-report", "--quiet"]
+
+
+def write(folder):
     # Options are part of a trial's identity: the log has the same relative name in every folder.
-    file = folder / "study.toml"
-    file.write_text(TOML.format(problem=f"{tiny.HERE}:tiny", log="log"))
-    command = [sys.executable, "-m", "equipoise.cli", "run", str(file)]
-    command += ["--out", "s.db", "--no-report", "--workers", "2", "--quiet"]
+    text = TOML.format(problem=f"{tiny.HERE}:tiny", log="log")
+    (folder / "study.toml").write_text(text)
+
+
+def start(folder):
+    write(folder)
+    command = [sys.executable, "-m", "equipoise.cli", *RUN, "--workers", "2"]
     return subprocess.Popen(command, cwd=folder, start_new_session=True)
 
 
@@ -95,11 +104,14 @@ proc = pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see
 
 
 @proc
-def test_a_killed_driver_loses_no_finished_trial_and_runs_none_twice(tmp_path):
+def test_a_killed_driver_loses_no_finished_trial_and_runs_none_twice(tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
-    assert start(whole).wait(120) == 0
+    write(whole)
+    with monkeypatch.context() as there:
+        there.chdir(whole)
+        assert CliRunner().invoke(app, [*RUN, "--executor", "inline"]).exit_code == 0
     stop_in_the_middle(broken, signal.SIGKILL)
     kept, started = finished(broken), begun(broken)
     total = len(content(whole)["trial"])

@@ -112,12 +112,12 @@ def _best(found: Findings, arms: Sequence[ArmFindings]) -> list[ArmFindings | No
 
 
 def comparisons(found: Findings) -> Table:
-    """Paired differences in Delta_m to equal and to random weights."""
+    """Paired differences in Delta_m to each baseline."""
     columns = ["method"]
     units = [""]
     for baseline in found.baselines:
         columns += [f"{MINUS} {baseline}", "p", "won", f"than {baseline}"]
-        units += ["points [95 %]", "Holm", "pairs", ""]
+        units += ["points [joint 95 %]", "Holm", "pairs", ""]
     rows = []
     ordered = [each for each in found.arms if each.against]
     ordered.sort(key=lambda each: _last_if_missing(-each.delta.value))

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from equipoise.study.statistics import (
+    bootstrap_delta_m,
+    bootstrap_iqm,
+    delta_m,
+    expanded_percentiles,
+    interquartile_mean,
+    mean_interval,
+    relative_change,
+)
+
+HIGHER = np.array([True, False, False])
+TASK_OF = np.array([0, 1, 1])
+
+
+def test_mean_interval_of_one_run_has_no_width_to_show():
+    assert np.isnan(mean_interval(np.array([3.0])).low)
+
+
+def test_bootstrap_interval_includes_the_noise_of_the_reference():
+    random = np.random.default_rng(1)
+    scores = np.tile([90.0, 1.0, 2.0], (5, 1)) * (1 + 0.001 * random.normal(size=(5, 3)))
+    quiet = bootstrap_delta_m(
+        scores, scores * (1 + 0.001 * random.normal(size=(5, 3))), HIGHER, TASK_OF
+    )
+    noisy = bootstrap_delta_m(
+        scores, scores * (1 + 0.05 * random.normal(size=(5, 3))), HIGHER, TASK_OF
+    )
+    assert noisy.high - noisy.low > 5 * (quiet.high - quiet.low)
+
+
+def test_bootstrap_value_is_the_mean_of_the_runs_delta_m():
+    random = np.random.default_rng(2)
+    scores, reference = random.uniform(1, 2, (5, 3)), random.uniform(1, 2, (5, 3))
+    runs = delta_m(relative_change(scores, reference.mean(0), HIGHER), TASK_OF)
+    found = bootstrap_delta_m(scores, reference, HIGHER, TASK_OF)
+    assert found.value == pytest.approx(runs.mean())
+    assert found.low < found.value < found.high
+
+
+def test_two_runs_give_no_bootstrap_interval():
+    scores = np.array([[1.0, 2.0, 3.0], [1.1, 2.1, 3.1]])
+    assert np.isnan(bootstrap_delta_m(scores, scores, HIGHER, TASK_OF).low)
+
+
+def test_expanded_percentiles_cover_with_five_runs_what_plain_ones_do_not():
+    random = np.random.default_rng(3)
+    runs, trials = 5, 1500
+    samples = random.normal(size=(trials, runs))
+    picks = random.integers(runs, size=(600, runs))
+    means = samples[:, picks].mean(-1)
+    expanded = np.array([expanded_percentiles(row, runs) for row in means])
+    plain = np.quantile(means, [0.025, 0.975], axis=1).T
+
+    def coverage(bounds):
+        return float(((bounds[:, 0] <= 0) & (bounds[:, 1] >= 0)).mean())
+
+    assert coverage(plain) < 0.88
+    assert coverage(expanded) > 0.91
+
+
+@settings(max_examples=30)
+@given(st.integers(3, 40))
+def test_expansion_fades_with_many_runs(runs):
+    resampled = np.random.default_rng(0).normal(size=20_000)
+    low, high = expanded_percentiles(resampled, runs)
+    assert high - low > 3.85  # the plain interval of a standard normal is 3.92 wide
+    if runs > 30:
+        assert high - low < 4.5
+
+
+def test_mean_interval_is_the_t_interval_of_scipy():
+    values = np.array([1.0, 2.5, 2.0, 4.0, 3.0])
+    found = mean_interval(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_plain_metric_enters_the_bootstrap_as_a_difference():
+    scores = np.array([[1.2], [1.3], [1.4]])
+    reference = np.array([[0.0], [0.1], [0.2]])
+    one = np.array([0])
+    found = bootstrap_delta_m(scores, reference, np.array([True]), one, np.array([True]))
+    assert found.value == pytest.approx(1.2)
+    assert 0.8 < found.low < 1.2 < found.high < 1.6
+
+
+def test_interquartile_mean_drops_a_quarter_at_either_end():
+    assert interquartile_mean(np.array([100.0, 1, 2, 3, 4, 5, 6, -100])) == pytest.approx(3.5)
+
+
+def test_bootstrap_iqm_ignores_one_wild_run_and_holds_the_centre():
+    scores = np.random.default_rng(0).normal(5, 1, size=(8, 6))
+    scores[0, 0] = 1e6
+    found = bootstrap_iqm(scores)
+    assert found.low < 5 < found.high and found.high < 7
+    assert found.value == pytest.approx(float(stats.trim_mean(scores.ravel(), 0.25)))
+
+
+def test_bootstrap_iqm_covers_with_five_runs():
+    random = np.random.default_rng(5)
+    studies = random.normal(size=(400, 5, 3))
+    found = [bootstrap_iqm(each, draws=400) for each in studies]
+    assert np.mean([each.low <= 0 <= each.high for each in found]) > 0.91
+
+
+def test_two_runs_give_no_interval_of_the_iqm():
+    assert np.isnan(bootstrap_iqm(np.ones((2, 4))).low)

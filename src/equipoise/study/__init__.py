@@ -1,7 +1,7 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
 from equipoise.study.database import StoreError
-from equipoise.study.executors import Executor, Inline, Local
+from equipoise.study.executors import Executor, Inline, Local, Ray, Slurm
 from equipoise.study.findings import ArmFindings, Findings, findings
 from equipoise.study.protocols import Arm, Candidate, arms
 from equipoise.study.questions import PROTOCOLS, Protocol
@@ -30,8 +30,10 @@ __all__ = [
     "MethodSpec",
     "Outcome",
     "Protocol",
+    "Ray",
     "Result",
     "Sentence",
+    "Slurm",
     "Spec",
     "Store",
     "StoreError",

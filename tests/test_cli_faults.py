@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from equipoise.cli.commands import app
 from equipoise.study import Store
+from equipoise.study.lock import only_driver
 
 TINY = Path(__file__).parent / "study" / "tiny.py"
 STUDY = """
@@ -290,3 +291,25 @@ def test_ctrl_c_while_the_report_is_written_is_told(folder, finished):
     code, said = interrupted(command, "loading")
     assert code == 130 and "Traceback" not in said
     assert "'equipoise report out.db' writes the report" in said
+
+
+def test_watch_shows_arms_and_seeds_and_ends_with_the_study(call, stores):
+    once = call("watch", "good.db", "--once").stdout
+    assert "24/24 trials, 0 failed; finished" in once
+    row = next(line for line in once.splitlines() if line.startswith("uw_so"))
+    assert row.split()[1] == "2/2" and row.split()[-2:] == ["done", "done"]
+    # Nobody writes to it: the live table ends by itself.
+    assert "24/24 trials" in call("watch", "good.db").stdout
+
+
+def test_watch_sees_a_study_that_is_being_run(call, stores):
+    with closing(sqlite3.connect("good.db")) as db, db:
+        for table in ("metric", "weight", "gradient"):
+            db.execute(f"DELETE FROM {table} WHERE trial IN (SELECT id FROM trial WHERE seed = 1)")
+        db.execute("DELETE FROM trial WHERE seed = 1")
+    with only_driver(Path("good.db")):
+        told = call("watch", "good.db", "--once").stdout
+    assert "18/24 trials, 0 failed; about" in told and "left" in told
+    row = next(line for line in told.splitlines() if line.startswith("ew"))
+    assert row.split()[-2:] == ["done", "."]
+    assert "no run writes to it" in call("watch", "good.db", "--once").stdout

@@ -13,6 +13,7 @@ from equipoise.cli import stores
 from equipoise.cli.running import need_report, run_command
 from equipoise.cli.tables import show_card, show_cards
 from equipoise.cli.told import told
+from equipoise.cli.watching import watch
 from equipoise.study import Store
 
 app = typer.Typer(
@@ -62,6 +63,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run_command,
     "report": report_command,
     "methods": methods_command,
+    "watch": watch,
     "ls": stores.ls,
     "show": stores.show,
     "export": stores.export_command,

@@ -93,7 +93,7 @@ def test_options_of_the_command_replace_keys_of_the_study(call):
     [
         (["run", "digitz"], "there is no study 'digitz'; known: digits"),
         (["run", "none.toml"], "there is no file 'none.toml'"),
-        (["run", "study.toml", "--executor", "ray"], "known: local, inline"),
+        (["run", "study.toml", "--executor", "cloud"], "known: local, inline"),
         (["run", "study.toml", "--learning-rates", "a,b"], "takes numbers separated by commas"),
         (["run", "study.toml", "--methods", "uw_sso"], "uw_so"),
         (["report", "none.db"], "there is no file 'none.db'"),

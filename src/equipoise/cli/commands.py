@@ -14,6 +14,7 @@ from equipoise.cli.running import need_report, run_command
 from equipoise.cli.starting import check_command, new_command
 from equipoise.cli.tables import show_card, show_cards
 from equipoise.cli.told import told
+from equipoise.cli.watching import watch
 from equipoise.study import Store
 
 app = typer.Typer(
@@ -65,6 +66,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run_command,
     "report": report_command,
     "methods": methods_command,
+    "watch": watch,
     "ls": stores.ls,
     "show": stores.show,
     "export": stores.export_command,

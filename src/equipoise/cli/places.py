@@ -5,14 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from equipoise.study import Executor, Inline, Local
+from equipoise.study import Executor, Inline, Local, Ray, Slurm
 
 # The options of each executor, as the command line and the executor call them.
 TAKES: Mapping[str, tuple[str, ...]] = {
     "local": ("workers", "threads", "workers_per_gpu", "time_limit", "retries"),
     "inline": ("threads", "debug"),
+    "ray": ("workers", "threads", "gpus", "time_limit", "retries", "address"),
+    "slurm": ("workers", "threads", "gpus", "time_limit", "retries", "partition"),
 }
-MAKES: Mapping[str, Callable[..., Executor]] = {"local": Local, "inline": Inline}
+
+
+def _slurm(gpus: float = 0.0, **options: Any) -> Executor:
+    if gpus != int(gpus):
+        raise ValueError(f"--gpus is {gpus:g}, but a job of Slurm takes whole GPUs")
+    return Slurm(gpus=int(gpus), **options)
+
+
+MAKES: Mapping[str, Callable[..., Executor]] = {
+    "local": Local,
+    "inline": Inline,
+    "ray": Ray,
+    "slurm": _slurm,
+}
 
 
 def executor(name: str, options: Mapping[str, Any]) -> Executor:

@@ -47,6 +47,11 @@ def run_command(
     retries: Annotated[
         int | None, typer.Option(help="for a trial whose worker died or hung; default: 1", min=0)
     ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="of a trial, for ray (0.5: two share one) and slurm", min=0)
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; default: one here")] = None,
+    partition: Annotated[str | None, typer.Option(help="of Slurm")] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="inline only: let errors of trials through")
     ] = False,
@@ -74,6 +79,9 @@ def run_command(
             "workers_per_gpu": workers_per_gpu,
             "time_limit": time_limit,
             "retries": retries,
+            "gpus": gpus,
+            "address": address,
+            "partition": partition,
             "debug": debug or None,
         }
         content = content_of(which)

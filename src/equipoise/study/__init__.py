@@ -2,7 +2,7 @@
 
 from equipoise.study.comparison import Study, compare
 from equipoise.study.database import StoreError
-from equipoise.study.executors import Executor, Inline, Local
+from equipoise.study.executors import Executor, Inline, Local, Ray, Slurm
 from equipoise.study.findings import ArmFindings, Findings, findings
 from equipoise.study.protocols import Arm, Candidate, arms
 from equipoise.study.questions import PROTOCOLS, Protocol
@@ -32,8 +32,10 @@ __all__ = [
     "MethodSpec",
     "Outcome",
     "Protocol",
+    "Ray",
     "Result",
     "Sentence",
+    "Slurm",
     "Spec",
     "Store",
     "StoreError",

@@ -3,5 +3,7 @@
 from equipoise.study.executors.base import Executor, cores
 from equipoise.study.executors.inline import Inline
 from equipoise.study.executors.local import Local
+from equipoise.study.executors.ray import Ray
+from equipoise.study.executors.slurm import Slurm
 
-__all__ = ["Executor", "Inline", "Local", "cores"]
+__all__ = ["Executor", "Inline", "Local", "Ray", "Slurm", "cores"]

@@ -78,6 +78,8 @@ class Local:
 
     def run(self, trials: Sequence[Trial]) -> Outcomes:
         """See :meth:`Executor.run`."""
+        if not trials:
+            return
         waiting = [(trial, 1) for trial in reversed(trials)]
         free = list(reversed(self._slots(trials)))
         running: list[Worker] = []

@@ -20,6 +20,7 @@ TINY = Path(__file__).parent / "study" / "tiny.py"
 STUDY = """
 problem = "{problem}"
 learning_rates = [0.01, 0.03]
+tuning = "once"
 seeds = 2
 epochs = 2
 batch_size = 16
@@ -62,8 +63,8 @@ def own(call, source):
         ("import sys\nsys.exit('used alone')\n", "SystemExit: ", 2, "sys.exit('used alone')"),
         (
             f"import sys\nsys.path.append({str(TINY.parent)!r})\nimport tiny, dataclasses\n"
-            "def split(name):\n    raise OSError('no data here')\n"
-            "def build():\n    return dataclasses.replace(tiny.tiny(), split=split)\n",
+            "def data(name):\n    raise OSError('no data here')\n"
+            "def build():\n    return dataclasses.replace(tiny.tiny(), data=data)\n",
             "OSError: no data here", 5, "raise OSError('no data here')",
         ),
     ],
@@ -188,7 +189,7 @@ def test_a_store_is_listed_shown_exported_and_removed(call, stores):
         for name in ("study.json", "trial.csv", "metric.csv", "weight.csv", "gradient.csv")
     ]
     joined = call("merge", "good.db", "good.db", "--out", "both.db")
-    assert "24 were in both with the same numbers" in joined.stdout
+    assert "28 were in both with the same numbers" in joined.stdout
     assert content("both.db") == content("good.db")
     assert call("rm", "good.db", input="n\n").stdout.endswith("Nothing was removed.\n")
     assert Path("good.db").exists()
@@ -295,11 +296,11 @@ def test_ctrl_c_while_the_report_is_written_is_told(folder, finished):
 
 def test_watch_shows_arms_and_seeds_and_ends_with_the_study(call, stores):
     once = call("watch", "good.db", "--once").stdout
-    assert "24/24 trials, 0 failed; finished" in once
+    assert "28/28 trials, 0 failed; finished" in once
     row = next(line for line in once.splitlines() if line.startswith("uw_so"))
     assert row.split()[1] == "2/2" and row.split()[-2:] == ["done", "done"]
     # Nobody writes to it: the live table ends by itself.
-    assert "24/24 trials" in call("watch", "good.db").stdout
+    assert "28/28 trials" in call("watch", "good.db").stdout
 
 
 def test_watch_sees_a_study_that_is_being_run(call, stores):
@@ -309,7 +310,7 @@ def test_watch_sees_a_study_that_is_being_run(call, stores):
         db.execute("DELETE FROM trial WHERE seed = 1")
     with only_driver(Path("good.db")):
         told = call("watch", "good.db", "--once").stdout
-    assert "18/24 trials, 0 failed; about" in told and "left" in told
+    assert "21/28 trials, 0 failed; about" in told and "left" in told
     row = next(line for line in told.splitlines() if line.startswith("ew"))
     assert row.split()[-2:] == ["done", "."]
     assert "no run writes to it" in call("watch", "good.db", "--once").stdout

@@ -19,8 +19,8 @@ from equipoise.study.executors.base import train
 from equipoise.study.standing import seconds_left, standing
 
 SPEC = {"methods": ["pcgrad"], "seeds": 2, "learning_rates": [0.01, 0.1], "epochs": 1}
-# 2 single tasks, ew, rlw, rgw, pcgrad: 6 arms, each with 2 tuning trials and 2 final ones.
-TRIALS = 24
+# 2 single tasks, fixed weights, ew, rlw, rgw, pcgrad: 7 arms, each with 2 tuning trials and 2 final ones.
+TRIALS = 28
 
 
 def fault(trial):

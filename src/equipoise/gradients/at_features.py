@@ -182,10 +182,9 @@ class _Arrived:
             return self._combined(rows, scale)
 
     def _combined(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
-        whole = scale is None or (host.at_hand(scale) and host.number(scale) == 1.0)
-        if self._plain and whole:
-            return self._balanced(FeatureGradients(self._ranks, self._features, Taken(rows)), None)
         started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
+        if self._plain and host.at_hand(started) and host.number(started) == 1.0:
+            return self._balanced(FeatureGradients(self._ranks, self._features, Taken(rows)), None)
         taken = Taken(rows, started * self._heads)
         gradients = FeatureGradients(self._ranks, self._features, taken)
         looked = None if self._known is not None else self._values

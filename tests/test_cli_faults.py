@@ -78,21 +78,28 @@ def test_an_error_in_ones_own_file_is_told_with_its_line(call, source, error, li
 
 
 def test_when_every_trial_fails_the_exit_code_and_the_first_error_say_so(call):
-    Path("own.toml").write_text(STUDY.format(problem=f"{TINY}:faulty"))
+    Path("own.toml").write_text(STUDY.format(problem=f"{TINY}:untrainable"))
     done = call("run", "own.toml", *INLINE)
     assert done.exit_code == 1 and "Traceback" not in done.stderr
     assert "nothing can be compared" in done.stderr
-    assert "RuntimeError: this model cannot be built" in done.stderr
+    assert "RuntimeError: this model cannot be trained" in done.stderr
     shown = call("show", "out.db")
-    assert "failed (error), 1 x: RuntimeError: this model cannot be built" in shown.stdout
+    assert "failed (error), 1 x: RuntimeError: this model cannot be trained" in shown.stdout
     whole = call("show", "out.db", "--tracebacks").stdout
     assert "Traceback (most recent call last)" in whole and "tiny.py" in whole
 
 
 def test_inline_lets_errors_through_on_request(call):
-    Path("own.toml").write_text(STUDY.format(problem=f"{TINY}:faulty"))
-    with pytest.raises(RuntimeError, match="this model cannot be built"):
+    Path("own.toml").write_text(STUDY.format(problem=f"{TINY}:untrainable"))
+    with pytest.raises(RuntimeError, match="this model cannot be trained"):
         call("run", "own.toml", *INLINE, "--debug")
+
+
+def test_a_model_that_cannot_be_built_is_told_before_the_first_trial(call):
+    Path("own.toml").write_text(STUDY.format(problem=f"{TINY}:faulty"))
+    done = call("run", "own.toml", *INLINE)
+    assert done.exit_code == 2 and "RuntimeError: this model cannot be built" in done.stderr
+    assert "tiny.py, line" in done.stderr and not Path("out.db").exists()
 
 
 @pytest.mark.parametrize(

@@ -115,3 +115,20 @@ def headless() -> Problem:
         return calm.model(tasks)
 
     return Problem(name="headless", tasks=calm.tasks, data=calm.data, model=model)
+
+
+def untrainable() -> Problem:
+    """Can be looked at, and raises when it is trained."""
+    calm = tiny()
+
+    class Untrainable(nn.Module):
+        def __init__(self, tasks: list[str]) -> None:
+            super().__init__()
+            self.inner = calm.model(tasks)
+
+        def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            if self.training:
+                raise RuntimeError("this model cannot be trained")
+            return self.inner(inputs)
+
+    return Problem(name="untrainable", tasks=calm.tasks, data=calm.data, model=Untrainable)

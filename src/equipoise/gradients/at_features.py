@@ -208,9 +208,10 @@ class _Arrived:
     def _overflowed(self, gradients: TaskGradients, values: Tensor, started: Tensor) -> bool:
         """Whether the gradients left the range of half precision, or a loss scale was too large for one."""
         squares = gradients.with_losses(values)[0].diagonal().tolist()
-        scaled = host.number(started) != 1.0
-        if all(map(math.isfinite, squares)) or not (self._half or scaled):
+        if all(map(math.isfinite, squares)):
             return False
-        if not scaled:
+        # Read only here: on a device every read is waited for.
+        scaled = host.number(started) != 1.0
+        if self._half and not scaled:
             warn_of_overflow()
-        return True
+        return self._half or scaled

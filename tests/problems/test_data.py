@@ -20,7 +20,7 @@ from equipoise.problems import (
     TrunkAndHeads,
     rmse,
 )
-from equipoise.problems.data import nested
+from equipoise.problems.nesting import nested
 
 
 class Pair(NamedTuple):
@@ -109,7 +109,7 @@ def test_a_torch_loader_is_a_source():
 
 
 def test_a_loader_that_gives_something_else_says_what_is_wanted():
-    with pytest.raises(TypeError, match=r"gave a Tensor; let it give a Batch"):
+    with pytest.raises(ValueError, match=r"gave a Tensor; let it give a Batch"):
         list(Loader(lambda size, seed: [torch.rand(3)], rows=3).batches(1, None))
 
 

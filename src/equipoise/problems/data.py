@@ -151,7 +151,7 @@ def _refuse_arrays(what: str, value: Any) -> None:
     def refuse(leaf: Any) -> Any:
         if hasattr(leaf, "__array__"):
             raise ValueError(
-                f"{what}: there is a {type(leaf).__name__} among them; make it a tensor with "
+                f"{what}: there is an array ({type(leaf).__name__}) among them; make it a tensor with "
                 "torch.as_tensor()"
             )
         return leaf

@@ -63,7 +63,7 @@ if __name__ == "__main__":
             ["uw", "cagrad"],
             problem_options={"assays": 4},
             learning_rates=[0.003, 0.01, 0.03],
-            epochs=5,
+            epochs=10,
             batch_size=256,
             seeds=5,
         )

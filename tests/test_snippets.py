@@ -122,7 +122,7 @@ def assert_study(text: str, path: Path) -> None:
     """A study file of a page is accepted: its keys, its methods, their tuning budgets."""
     file = Path("study.toml")
     file.write_text(text, encoding="utf-8")
-    arms(load(file), ["one", "two"])
+    arms(load(file), {"one": 1.0, "two": 0.1})
 
 
 def words(text: str) -> str:

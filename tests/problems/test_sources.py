@@ -18,9 +18,12 @@ from equipoise.problems import (
     TaskSampler,
     Tensors,
     TrunkAndHeads,
+    accuracy,
     rmse,
 )
-from equipoise.problems.data import nested
+from equipoise.problems.nesting import nested
+
+PADDING = -1
 
 
 class Pair(NamedTuple):
@@ -109,7 +112,7 @@ def test_a_torch_loader_is_a_source():
 
 
 def test_a_loader_that_gives_something_else_says_what_is_wanted():
-    with pytest.raises(TypeError, match=r"gave a Tensor; let it give a Batch"):
+    with pytest.raises(ValueError, match=r"gave a Tensor; let it give a Batch"):
         list(Loader(lambda size, seed: [torch.rand(3)], rows=3).batches(1, None))
 
 
@@ -216,3 +219,70 @@ def test_odd_problems_compute_their_losses_themselves():
     model = built.model(["a", "b"])
     found = built.losses_of(model, Batch(torch.ones(1, 2), {}, 1))
     assert torch.equal(found["a"], model.trunk(torch.ones(1, 2)).square().mean())
+
+
+def test_where_a_row_has_many_labels_only_those_that_are_missing_are_left_out():
+    """As in a padded sentence: three of five words have a tag."""
+    task = Task(
+        name="tags", loss=nn.functional.cross_entropy, metrics=(accuracy(),), missing=PADDING
+    )
+    outputs = torch.randn(2, 3, 4)
+    tags = torch.tensor([[2, PADDING, PADDING], [0, 3, PADDING]])
+    out, target, count = task.labelled(outputs, tags)
+    assert torch.equal(out, torch.stack([outputs[0, 0], outputs[1, 0], outputs[1, 1]]))
+    assert target.tolist() == [2, 0, 3] and count == 3
+    want = nn.functional.cross_entropy(outputs.movedim(-1, 1), tags, ignore_index=PADDING)
+    torch.testing.assert_close(task.loss_of(out, target), want)
+
+
+def test_labels_of_full_batches_have_the_shape_of_those_with_gaps():
+    task = Task(name="t", loss=nn.functional.cross_entropy, metrics=(accuracy(),), missing=PADDING)
+    out, target, count = task.labelled(torch.randn(2, 3, 4), torch.ones(2, 3).long())
+    assert out.shape == (6, 4) and target.shape == (6,) and count == 6
+
+
+def test_labels_that_fit_no_output_are_told_with_both_shapes():
+    task = Task(name="seg", loss=nn.functional.cross_entropy, metrics=(accuracy(),), missing=-1)
+    with pytest.raises(ValueError, match=r"'seg' has labels \[2, 3, 3\].* \[2, 4, 3, 3\]"):
+        task.labelled(torch.randn(2, 4, 3, 3), torch.ones(2, 3, 3).long())
+
+
+def test_a_value_that_is_missing_needs_one_tensor_of_targets():
+    task = Task(name="t", loss=nn.functional.mse_loss, metrics=(rmse(),), missing=float("nan"))
+    with pytest.raises(ValueError, match="task 't' needs one tensor of targets, not a dict"):
+        task.labelled(torch.rand(2, 1), {"y": torch.rand(2, 1)})
+
+
+# --- shortcuts ------------------------------------------------------------------------------------
+
+
+def pairs(batch):
+    return torch.stack(batch), {"a": torch.stack(batch)[:, 0]}
+
+
+def test_a_loader_over_a_dataset_shuffles_by_the_seed_and_keeps_every_row_without_one():
+    source = Loader.over(list(torch.arange(10.0).unsqueeze(1)), collate_fn=pairs)
+    assert len(source) == 10 and seen(source, 4, None) == list(range(10))
+    shuffled = seen(source, 4, 1)
+    assert shuffled == seen(source, 4, 1) != seen(source, 4, 2)
+    assert len(set(shuffled)) == 8 == 4 * source.steps(4)
+
+
+def test_a_loader_over_less_than_a_batch_gives_all_of_it():
+    source = Loader.over(list(torch.arange(3.0).unsqueeze(1)), collate_fn=pairs)
+    assert source.steps(64) == 1 and sorted(seen(source, 64, 0)) == [0, 1, 2]
+
+
+def test_a_table_is_divided_once_and_every_row_is_in_one_split():
+    data = numbered(50).divided(validation=0.2, test=0.3)
+    splits = {name: seen(data(name), 64, None) for name in ("train", "validation", "test")}
+    assert [len(rows) for rows in splits.values()] == [25, 10, 15]
+    assert sorted(row for rows in splits.values() for row in rows) == list(range(50))
+    again = numbered(50).divided(validation=0.2, test=0.3)
+    assert seen(again("test"), 64, None) == splits["test"]
+    assert seen(numbered(50).divided(0.2, 0.3, seed=1)("test"), 64, None) != splits["test"]
+
+
+def test_a_table_too_small_to_divide_is_refused():
+    with pytest.raises(ValueError, match=r"3 rows with validation=0\.2 .* a split without any"):
+        numbered(3).divided()

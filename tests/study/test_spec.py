@@ -110,3 +110,20 @@ def test_new_learning_rates_hold_for_every_method():
 def test_an_unknown_study_is_told_with_those_there_are():
     with pytest.raises(ValueError, match="known: digits"):
         study("digitz")
+
+
+def test_files_that_a_study_names_are_looked_for_beside_it_first(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    for name in ("deep/own.py", "own.py", "elsewhere.py"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "deep" / "study.toml").write_text(
+        'problem = "own.py:build"\noptimizer = "elsewhere.py:make"\nschedule = "constant"\n'
+        'methods = ["uw", { id = "own.py:Mine" }, "package.module:Theirs"]\n'
+        "learning_rates = [0.1]\nepochs = 1\nbatch_size = 2\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    spec = load("deep/study.toml")
+    assert spec.problem == "deep/own.py:build" and spec.optimizer == "elsewhere.py:make"
+    assert [m.id for m in spec.methods] == ["uw", "deep/own.py:Mine", "package.module:Theirs"]
+    monkeypatch.chdir(tmp_path / "deep")
+    assert load("study.toml").problem == "own.py:build"

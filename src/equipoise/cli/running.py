@@ -204,9 +204,10 @@ def _nothing(store: Store) -> str:
     if any(t.status == "done" and t.trial.stage == "final" and not t.trial.task for t in trials):
         return ""
     failed = [each for each in trials if each.status == "failed"]
-    diverged = sum(each.status == "diverged" for each in trials)
-    first = f", the first with: {failed[0].note.splitlines()[-1]}" if failed else ""
+    diverged = [each for each in trials if each.status == "diverged"]
+    noted = [each.note.splitlines()[-1] for each in (*failed, *diverged) if each.note]
+    first = f", the first with: {noted[0]}" if noted else ""
     return (
-        f"no final trial of a method finished, so nothing can be compared: {diverged} trials diverged, "
-        f"{len(failed)} failed{first}"
+        f"no final trial of a method finished, so nothing can be compared: {len(diverged)} trials "
+        f"diverged, {len(failed)} failed{first}"
     )

@@ -9,84 +9,13 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 
-from equipoise.problems.data import Batch, ByTask, Source, nested, tensors
+from equipoise.problems.data import Batch, Source
+from equipoise.problems.nesting import ByTask, shapes, told
+from equipoise.problems.tasks import Metric, Task
 
 SplitName = Literal["train", "validation", "test"]
 Share: TypeAlias = Callable[[Any], Mapping[str, Any] | Sequence[Any]]
 Losses: TypeAlias = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """How well a task is solved, as people report it.
-
-    Attributes:
-        name: such as ``"accuracy"``.
-        score: function of outputs ``Tensor[N, ...]`` and targets ``Tensor[N, ...]`` of a whole split; or an
-            object with ``reset``, ``update(outputs, targets)`` and ``compute``, such as a metric of
-            torchmetrics, which sees the split batch by batch. A metric of the whole problem gets mappings
-            by task.
-        higher_is_better: the direction.
-        unit: shown behind the number, such as ``"%"``; empty where there is none.
-    """
-
-    name: str
-    score: Any
-    higher_is_better: bool
-    unit: str = ""
-
-    @property
-    def streams(self) -> bool:
-        """Whether it sees a split batch by batch."""
-        return hasattr(self.score, "update") and hasattr(self.score, "compute")
-
-
-# How a task's targets say that a label is missing.
-Missing: TypeAlias = Callable[[Any], Tensor] | float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One task of a problem.
-
-    Attributes:
-        name: as it appears in tables.
-        loss: differentiable function of outputs ``Tensor[B, ...]`` and targets ``Tensor[B, ...]`` that
-            returns the mean over the batch, ``Tensor[]``.
-        metrics: at least one; the first decides the learning rate of the single-task reference.
-        missing: the value that stands for no label (``float("nan")``, -1), or a function from targets to
-            ``Tensor[B]`` of booleans, true where there is none. Rows without a label are left out of loss
-            and metrics, and a batch without any label leaves out the task.
-    """
-
-    name: str
-    loss: Callable[[Any, Any], Tensor]
-    metrics: tuple[Metric, ...]
-    missing: Missing = None
-
-    def __post_init__(self) -> None:
-        if not self.metrics:
-            raise ValueError(
-                f"task {self.name!r} has no metric; give it at least one, to be compared by"
-            )
-
-    def labelled(self, outputs: Any, targets: Any) -> tuple[Any, Any, int] | None:
-        """The rows that have a label, and their number; None where none has."""
-        rows = next((len(t) for t in tensors(targets) if t.ndim), 1)
-        if self.missing is None:
-            return (outputs, targets, rows) if rows else None
-        if callable(self.missing):
-            gone = self.missing(targets)
-        else:
-            gone = targets.isnan() if self.missing != self.missing else targets == self.missing
-        gone = gone.flatten(1).any(1) if gone.ndim > 1 else gone
-        if not bool(gone.any()):
-            return outputs, targets, rows
-        if bool(gone.all()):
-            return None
-        there = ~gone
-        kept = [nested(lambda t: t[there.to(t.device)], x) for x in (outputs, targets)]
-        return kept[0], kept[1], int(there.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,15 +72,38 @@ class Problem:
         for task in self.tasks:
             if task.name not in batch.targets:
                 continue
-            if task.name not in outputs:
-                raise ValueError(
-                    f"the model of problem {self.name!r} gave no output for task {task.name!r}; it gave: "
-                    f"{', '.join(outputs)}"
-                )
-            there = task.labelled(outputs[task.name], batch.targets[task.name])
+            there = task.labelled(output_of(outputs, task.name), batch.targets[task.name])
             if there is not None:
-                found[task.name] = task.loss(there[0], there[1])
+                found[task.name] = task.loss_of(there[0], there[1])
         return found
+
+    def source(self, split: SplitName) -> Source:
+        """The data of a split, checked.
+
+        Raises:
+            ValueError: it is no source.
+        """
+        found: Any = self.data(split)
+        if all(hasattr(found, name) for name in ("__len__", "steps", "batches")):
+            return found  # type: ignore[no-any-return]
+        raise ValueError(
+            f"data({split!r}) of problem {self.name!r} returned a {type(found).__name__}; return "
+            "Tensors(inputs, targets), a Loader or a PerTask"
+        )
+
+    def network(self, names: Sequence[str]) -> nn.Module:
+        """A fresh network, checked.
+
+        Raises:
+            ValueError: it is none.
+        """
+        found: Any = self.model(names)
+        if isinstance(found, nn.Module):
+            return found
+        raise ValueError(
+            f"model({list(names)}) of problem {self.name!r} returned a {type(found).__name__}; return a "
+            "torch.nn.Module"
+        )
 
 
 def outputs_of(model: nn.Module, batch: Batch, share: Share | None = None) -> Mapping[str, Any]:
@@ -160,13 +112,12 @@ def outputs_of(model: nn.Module, batch: Batch, share: Share | None = None) -> Ma
     Inputs of each task's own are passed one after the other, with ``tasks=[name]`` where the model takes it.
 
     Raises:
-        ValueError: the features of tasks with inputs of their own cannot be shared out.
+        ValueError: the features of tasks with inputs of their own cannot be shared out, or the model gives
+            something else.
     """
     if not isinstance(batch.inputs, ByTask):
-        found: Mapping[str, Any] = (
-            model(batch.inputs) if share is None else model(batch.inputs, share=share)
-        )
-        return found
+        shared: dict[str, Any] = {} if share is None else {"share": share}
+        return _called(model, batch.inputs, **shared)
     if share is not None:
         raise ValueError(
             "tasks with inputs of their own have no features in common; use the parameters route"
@@ -174,8 +125,35 @@ def outputs_of(model: nn.Module, batch: Batch, share: Share | None = None) -> Ma
     takes = "tasks" in inspect.signature(model.forward).parameters
     out = {}
     for name, inputs in batch.inputs.items():
-        out[name] = (model(inputs, tasks=[name]) if takes else model(inputs))[name]
+        options: dict[str, Any] = {"tasks": [name]} if takes else {}
+        out[name] = output_of(_called(model, inputs, **options), name)
     return out
+
+
+def output_of(outputs: Mapping[str, Any], name: str) -> Any:
+    """The output for a task.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in outputs:
+        raise ValueError(
+            f"the model gave no output for task {name!r}; it gave: {', '.join(map(str, outputs))}"
+        )
+    return outputs[name]
+
+
+def _called(model: nn.Module, inputs: Any, **options: Any) -> Mapping[str, Any]:
+    try:
+        outputs = model(inputs, **options)
+    except (RuntimeError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"the model raised {told(error)} (inputs {shapes(inputs)})") from error
+    if isinstance(outputs, Mapping):
+        return outputs
+    raise ValueError(
+        f"the model returned {shapes(outputs)}; return a mapping from task name to output, as "
+        "TrunkAndHeads does"
+    )
 
 
 class TrunkAndHeads(nn.Module):

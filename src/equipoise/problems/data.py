@@ -1,59 +1,16 @@
-"""Where batches come from: tensors in memory, loaders, and data of each task's own."""
+"""Where batches come from: tensors in memory, and loaders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-
-def nested(
-    change: Callable[[Tensor], Tensor], value: Any, other: Callable[[Any], Any] | None = None
-) -> Any:
-    """The same nesting of tuples, lists and mappings, with every tensor changed.
-
-    Args:
-        change: of a tensor.
-        value: the nesting.
-        other: change of what is neither a tensor nor a nesting; None leaves it.
-    """
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        parts = {key: nested(change, part, other) for key, part in value.items()}
-        return ByTask(parts) if isinstance(value, ByTask) else parts
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(nested(change, part, other) for part in value))
-    if isinstance(value, list | tuple):
-        return type(value)(nested(change, part, other) for part in value)
-    return value if other is None else other(value)
-
-
-def moved(value: Any, device: str | torch.device) -> Any:
-    """The same on another device; graphs and the like are asked for ``to``."""
-
-    def other(leaf: Any) -> Any:
-        return leaf.to(device) if hasattr(leaf, "to") else leaf
-
-    return nested(lambda tensor: tensor.to(device), value, other)
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors of a nesting."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from chain.from_iterable(map(tensors, value.values()))
-    elif isinstance(value, list | tuple):
-        yield from chain.from_iterable(map(tensors, value))
-
-
-class ByTask(dict[str, Any]):
-    """Inputs of each task's own."""
+from equipoise.problems.nesting import ByTask, moved, nested, tensors
 
 
 class Batch(NamedTuple):
@@ -105,15 +62,24 @@ class Tensors:
     """Examples in memory: inputs of any nesting of ``Tensor[N, ...]``, and targets by task.
 
     Raises:
-        ValueError: they differ in their number of rows.
+        ValueError: they differ in their number of rows, there is none, or something is no tensor.
     """
 
     def __init__(self, inputs: Any, targets: Mapping[str, Any]) -> None:
         self.inputs = inputs
         self.targets = targets
+        if not isinstance(targets, Mapping):
+            raise ValueError(
+                f"targets is a {type(targets).__name__}; give a mapping from task name to targets"
+            )
+        _refuse_arrays("inputs", inputs)
+        for task, target in targets.items():
+            _refuse_arrays(f"targets of {task!r}", target)
         rows = [len(t) for t in tensors(inputs)]
         if not rows:
             raise ValueError("there is no tensor among the inputs; use Loader for other data")
+        if rows[0] == 0:
+            raise ValueError("there are no rows: the first tensor among the inputs is empty")
         for task, target in targets.items():
             for tensor in tensors(target):
                 if len(tensor) != rows[0]:
@@ -147,9 +113,50 @@ class Tensors:
         for number in range(self._rows // size):
             yield self.take(order[number * size : (number + 1) * size])
 
+    def divided(
+        self, validation: float = 0.2, test: float = 0.2, seed: int = 0
+    ) -> Callable[[str], Tensors]:
+        """A function from the name of a split to its rows, divided at random but always alike.
+
+        Args:
+            validation: share of the rows for validation.
+            test: share of the rows for the test.
+            seed: of the division.
+
+        Raises:
+            ValueError: a split would have no row.
+        """
+        order = torch.randperm(self._rows, generator=torch.Generator().manual_seed(seed))
+        sizes = {"validation": int(validation * self._rows), "test": int(test * self._rows)}
+        sizes["train"] = self._rows - sum(sizes.values())
+        if min(sizes.values()) < 1:
+            raise ValueError(
+                f"{self._rows} rows with validation={validation} and test={test} leave a split without any: "
+                f"{sizes}"
+            )
+        index = dict(zip(sizes, torch.split(order, list(sizes.values())), strict=True))
+
+        def data(split: str) -> Tensors:
+            rows = self.take(index[split])
+            return Tensors(rows.inputs, rows.targets)
+
+        return data
+
     def to(self, device: str) -> Tensors:
         """The same examples on another device."""
         return Tensors(moved(self.inputs, device), moved(self.targets, device))
+
+
+def _refuse_arrays(what: str, value: Any) -> None:
+    def refuse(leaf: Any) -> Any:
+        if hasattr(leaf, "__array__"):
+            raise ValueError(
+                f"{what}: there is an array ({type(leaf).__name__}) among them; make it a tensor with "
+                "torch.as_tensor()"
+            )
+        return leaf
+
+    nested(lambda tensor: tensor, value, refuse)
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,30 @@ class Loader:
     make: Callable[[int, int | None], Iterable[Any]]
     rows: int
 
+    @classmethod
+    def over(cls, dataset: Any, **options: Any) -> Loader:
+        """Examples of a dataset with a length, through torch's ``DataLoader``.
+
+        Args:
+            dataset: as torch's loader takes it.
+            options: of the loader, such as ``collate_fn``, which makes a pair of inputs and targets by
+                task; batch size, order and seed are those of the study.
+        """
+
+        def make(size: int, seed: int | None) -> Iterable[Any]:
+            if seed is None:
+                return DataLoader(dataset, size, **options)
+            return DataLoader(
+                dataset,
+                min(size, len(dataset)),
+                shuffle=True,
+                drop_last=True,
+                generator=torch.Generator().manual_seed(seed),
+                **options,
+            )
+
+        return cls(make, rows=len(dataset))
+
     def __len__(self) -> int:
         return self.rows
 
@@ -177,7 +208,7 @@ class Loader:
         """See :meth:`Source.batches`.
 
         Raises:
-            TypeError: the iterable gives something else.
+            ValueError: the iterable gives something else.
         """
         for item in self.make(size, seed):
             yield _as_batch(item)
@@ -191,107 +222,7 @@ def _as_batch(item: Any) -> Batch:
         count = next((len(t) for t in tensors([inputs, targets]) if t.ndim), None)
         if count is not None:
             return Batch(inputs, targets, count)
-    raise TypeError(
+    raise ValueError(
         f"the loader gave a {type(item).__name__}; let it give a Batch(inputs, targets, size), or a pair of "
         "inputs and a mapping from task to targets"
     )
-
-
-@dataclass(frozen=True)
-class TaskSampler:
-    """Draws the task of each step.
-
-    Attributes:
-        temperature: probabilities are proportional to (number of examples)^(1 / temperature): 1 draws as the
-            data are, infinity draws every task alike.
-        weights: probabilities up to a factor, by task, instead.
-    """
-
-    temperature: float = 1.0
-    weights: Mapping[str, float] | None = None
-
-    def probabilities(self, sizes: Mapping[str, int]) -> Tensor:
-        """Of each task, ``Tensor[K]``.
-
-        Raises:
-            ValueError: a weight is missing or negative, or the temperature is not positive.
-        """
-        if self.weights is not None:
-            if set(self.weights) != set(sizes) or min(self.weights.values()) < 0:
-                raise ValueError(f"weights needs a number >= 0 for each of {', '.join(sizes)}")
-            raw = torch.tensor([float(self.weights[name]) for name in sizes], dtype=torch.float64)
-        elif self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be positive")
-        else:
-            counts = torch.tensor(list(sizes.values()), dtype=torch.float64)
-            raw = (counts / counts.sum()) ** (1 / self.temperature)
-        return raw / raw.sum()
-
-
-@dataclass(frozen=True)
-class PerTask:
-    """Every task its own data.
-
-    Attributes:
-        sources: by task; the batches of each have the targets of that task.
-        draw: ``"together"``: every step has a batch of each task, of equal parts of the batch size, and an
-            epoch lasts until the largest source is through; smaller ones begin again. A
-            :class:`TaskSampler`: every step has a batch of one task.
-    """
-
-    sources: Mapping[str, Source]
-    draw: Literal["together"] | TaskSampler = "together"
-
-    def __len__(self) -> int:
-        return sum(map(len, self.sources.values()))
-
-    def _part(self, size: int) -> int:
-        return max(size // len(self.sources), 1) if self.draw == "together" else size
-
-    def steps(self, size: int) -> int:
-        """See :meth:`Source.steps`."""
-        steps = [source.steps(self._part(size)) for source in self.sources.values()]
-        return max(steps) if self.draw == "together" else sum(steps)
-
-    def batches(self, size: int, seed: int | None) -> Iterator[Batch]:
-        """See :meth:`Source.batches`."""
-        if seed is None:
-            for name, source in self.sources.items():
-                for batch in source.batches(size, None):
-                    yield _of_task(name, batch)
-            return
-        endless = {
-            name: _endless(source, self._part(size), 31 * seed + number)
-            for number, (name, source) in enumerate(self.sources.items())
-        }
-        count = self.steps(size)
-        if isinstance(self.draw, TaskSampler):
-            names = list(endless)
-            chances = self.draw.probabilities({n: len(s) for n, s in self.sources.items()})
-            random = torch.Generator().manual_seed(seed)
-            for drawn in torch.multinomial(chances, count, replacement=True, generator=random):
-                name = names[int(drawn)]
-                yield _of_task(name, next(endless[name]))
-            return
-        for _ in range(count):
-            parts = {name: next(source) for name, source in endless.items()}
-            yield Batch(
-                ByTask({name: batch.inputs for name, batch in parts.items()}),
-                {name: batch.targets[name] for name, batch in parts.items()},
-                sum(batch.size for batch in parts.values()),
-            )
-
-
-def _of_task(name: str, batch: Batch) -> Batch:
-    return Batch(ByTask({name: batch.inputs}), {name: batch.targets[name]}, batch.size)
-
-
-def _endless(source: Source, size: int, seed: int) -> Iterator[Batch]:
-    while True:
-        empty = True
-        for batch in source.batches(size, seed):
-            empty = False
-            yield batch
-        if empty:
-            raise ValueError("a source of a task gave no batch; has it any examples?")
-        seed += 1_000_003

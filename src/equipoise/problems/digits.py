@@ -13,9 +13,10 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional
 
-from equipoise.problems.base import Problem, SplitName, Task, TrunkAndHeads
+from equipoise.problems.base import Problem, SplitName, TrunkAndHeads
 from equipoise.problems.data import Tensors
 from equipoise.problems.metrics import accuracy, rmse
+from equipoise.problems.tasks import Task
 
 CANVAS = 12
 DIGIT = 8

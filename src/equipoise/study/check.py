@@ -48,7 +48,7 @@ def check(spec: Spec) -> Iterator[Checked]:
         told = describe(built, spec.device)
     arms = protocols.arms(spec, told["first_losses"])
     refuse_impossible(spec, arms, built)
-    whole = built.data("train").steps(spec.batch_size)
+    whole = built.source("train").steps(spec.batch_size)
     for arm in arms:
         grid = list(protocols.tuning(spec, arm).values())
         finals = 0 if spec.tuning == "per seed" else len(spec.seeds)

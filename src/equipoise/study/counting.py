@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from equipoise.problems.data import tensors
+from equipoise.problems.nesting import tensors
 
 
 class Counter:

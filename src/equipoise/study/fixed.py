@@ -7,50 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-
-from equipoise.problems import Problem, Source
 
 FIXED = "fixed weights (tuned)"
 # Exponents of the family that comes first: each loss to this power is made 1; 1 makes all losses equal.
 POWERS = (1.0, 0.5, 0.0)
 # How far beyond that family, as a factor, random weights may lie.
 BEYOND = 3.0
-EXAMPLES = 1024
 HOW = (
     "weights proportional to (loss before training)^-a for a = 1, 1/2 and 0, each learning rate with another "
     "a, from the middle one outwards; after that log-uniform draws within three times that range"
 )
-
-
-def first_losses(problem: Problem, train: Source, device: str) -> dict[str, float]:
-    """The loss of every task before training, on the first training examples.
-
-    Raises:
-        ValueError: a loss is not finite, or a task has no label among them.
-    """
-    names = [task.name for task in problem.tasks]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = problem.model(names).to(device).eval()
-        seen: dict[str, list[float]] = {name: [] for name in names}
-        rows = 0
-        with torch.no_grad():
-            for batch in train.batches(EXAMPLES, None):
-                for name, loss in problem.losses_of(model, batch.to(device)).items():
-                    seen[name].append(float(loss))
-                rows += batch.size
-                if rows >= EXAMPLES and all(seen.values()):
-                    break
-    # To a few digits, since another processor may differ in the last ones.
-    found = {n: float(f"{math.fsum(v) / len(v):.4g}") for n, v in seen.items() if v}
-    for name in names:
-        if not math.isfinite(found.get(name, math.nan)):
-            raise ValueError(
-                f"task {name!r} has no finite loss before training; check its labels, its loss and the "
-                "first outputs of the model"
-            )
-    return found
 
 
 def candidates_of(

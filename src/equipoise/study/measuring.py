@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import equipoise
 from equipoise.problems import Batch, Metric, Problem
-from equipoise.problems.base import outputs_of
+from equipoise.problems.base import output_of, outputs_of
+from equipoise.problems.nesting import told
 
 # Stands for the task of a metric of the whole problem.
 JOINT = "(all)"
@@ -53,15 +54,16 @@ def scores(
                 losses[name].append((float(loss), batch.size))
         for name in (n for n in names if n in batch.targets):
             task = problem.by_name[name]
-            there = task.labelled(outputs[name], batch.targets[name])
+            there = task.labelled(output_of(outputs, name), batch.targets[name])
             if there is None:
                 continue
             out, target, rows = there
             if problem.losses is None:
-                losses[name].append((float(task.loss(out, target)), rows))
+                losses[name].append((float(task.loss_of(out, target)), rows))
             for metric in task.metrics:
                 if metric.streams:
-                    streams[name, metric.name].update(out, target)
+                    with _named(metric, f" of task {name!r}"):
+                        streams[name, metric.name].update(out, target)
             if any(not metric.streams for metric in task.metrics):
                 seen[name].append((out, target))
         if whole:
@@ -76,13 +78,25 @@ def scores(
         found[name, "loss"] = sum(loss * rows for loss, rows in losses[name]) / count
         for metric in problem.by_name[name].metrics:
             if metric.streams:
-                found[name, metric.name] = float(streams[name, metric.name].compute())
-            else:
-                out, target = (_joined(parts, name) for parts in zip(*seen[name], strict=True))
+                with _named(metric, f" of task {name!r}"):
+                    found[name, metric.name] = float(streams[name, metric.name].compute())
+                continue
+            out, target = (_joined(parts, name) for parts in zip(*seen[name], strict=True))
+            with _named(metric, f" of task {name!r}"):
                 found[name, metric.name] = float(metric.score(out, target))
     for metric in whole:
-        found[JOINT, metric.name] = _score_of_all(metric, joint, names)
+        with _named(metric, " of all tasks"):
+            found[JOINT, metric.name] = _score_of_all(metric, joint, names)
     return found
+
+
+@contextmanager
+def _named(metric: Metric, of: str) -> Iterator[None]:
+    """Tells whose metric raised, or returned something else than a number."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"metric {metric.name!r}{of} gave no number: {told(error)}") from error
 
 
 def _fresh(metric: Metric) -> Any:

@@ -16,6 +16,7 @@ from equipoise.study.environment import environment
 from equipoise.study.executors.base import Executor, facts
 from equipoise.study.lock import only_driver
 from equipoise.study.protocols import Arm
+from equipoise.study.rehearsal import steps_of
 from equipoise.study.selection import Choice, Measurements, choose, describe
 from equipoise.study.spec import Spec, parse
 from equipoise.study.store import Store
@@ -98,6 +99,7 @@ def refuse_impossible(spec: Spec, arms: Sequence[Arm], built: Problem) -> None:
         ValueError: a method does not take its options, or does not go with the route.
     """
     names = [task.name for task in built.tasks]
+    steps_of(built.source("train"), spec.batch_size)
     for reference, what in ((spec.optimizer, "optimizer"), (spec.schedule, "schedule")):
         if ":" in reference:
             loaded(reference, what)

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.problems import Problem
+from equipoise.problems import Problem, SplitName
 from equipoise.study import protocols
-from equipoise.study.fixed import first_losses
 from equipoise.study.protocols import Arm, Candidate
+from equipoise.study.rehearsal import first_losses
 from equipoise.study.spec import Spec
 from equipoise.study.statistics import Array, change, delta_m
 from equipoise.study.store import Store, Stored
 from equipoise.study.trial import SINGLE_TASK, Trial
+
+_TUNED: tuple[SplitName, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,13 @@ def measures(problem: Problem) -> list[Measure]:
 
 def describe(problem: Problem, device: str = "cpu") -> dict[str, Any]:
     """What a report needs to know of a problem, so that it need not load it."""
-    train = problem.data("train")
     return {
         "name": problem.name,
         "about": problem.about,
         "cite": problem.cite,
         "measures": [asdict(measure) for measure in measures(problem)],
-        "sizes": {"train": len(train), "validation": len(problem.data("validation"))},
-        "first_losses": first_losses(problem, train, device),
+        "sizes": {split: len(problem.source(split)) for split in _TUNED},
+        "first_losses": first_losses(problem, device),
     }
 
 

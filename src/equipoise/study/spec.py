@@ -58,7 +58,8 @@ class Spec(_Strict):
     """A study.
 
     Attributes:
-        problem: name of the problem, ``"package.module:function"`` or ``"path/to/file.py:function"``.
+        problem: name of the problem, ``"package.module:function"`` or ``"path/to/file.py:function"``. A
+            file that a TOML file names is looked for beside it, then where the command runs.
         problem_options: passed to the problem.
         name: title of the report.
         protocol: what is compared with what; see :data:`equipoise.study.PROTOCOLS`.
@@ -178,7 +179,23 @@ def load(path: str | Path) -> Spec:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from None
-    return parse(content, str(path))
+    return parse(_beside(content, path.parent), str(path))
+
+
+def _beside(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The study with its ``"file.py:name"`` that lie beside the TOML file as they are found from here."""
+
+    def found(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {**value, "id": found(value["id"])} if "id" in value else value
+        if isinstance(value, list):
+            return [found(each) for each in value]
+        file, colon, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+        there = folder / file
+        return f"{there}:{name}" if colon and file.endswith(".py") and there.is_file() else value
+
+    named = ("problem", "methods", "optimizer", "schedule")
+    return {key: found(value) if key in named else value for key, value in content.items()}
 
 
 def parse(content: Mapping[str, Any], source: str = "study") -> Spec:

@@ -35,6 +35,9 @@ def users_code(what: str) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         where = _place(error)
+        if where is None and error.__cause__ is not None:
+            # We said whose code it is; it may say where.
+            where = _place(error.__cause__, installed=False)
         if where is None:
             raise
         file, line, inside, text = where
@@ -44,8 +47,13 @@ def users_code(what: str) -> Iterator[None]:
         ) from error
 
 
-def _place(error: BaseException) -> tuple[str, int, str, str] | None:
-    """File, line, function and text where the user's code failed; None if it was not the user's."""
+def _place(error: BaseException, installed: bool = True) -> tuple[str, int, str, str] | None:
+    """File, line, function and text where the user's code failed; None if it was not the user's.
+
+    Args:
+        error: what was raised.
+        installed: whether code that is installed among the libraries may be the user's.
+    """
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         text = error.text or linecache.getline(error.filename, error.lineno)
         return error.filename, error.lineno, "", text
@@ -57,7 +65,7 @@ def _place(error: BaseException) -> tuple[str, int, str, str] | None:
     ]
     own = [frame for frame in frames if not _library(Path(frame.filename).resolve())]
     # A user's package may be installed among the libraries.
-    for frame in reversed(own or frames):
+    for frame in reversed(own or (frames if installed else [])):
         inside = "" if frame.name == "<module>" else f", in {frame.name}"
         return frame.filename, frame.lineno or 0, inside, frame.line or ""
     return None

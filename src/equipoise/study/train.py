@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from statistics import fmean, pstdev
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from equipoise.problems import Batch, Problem, Source, Tensors, problem
-from equipoise.problems.data import tensors
+from equipoise.problems.nesting import tensors
 from equipoise.study.building import balancer, optimizer, schedule
 from equipoise.study.counting import Counter
 from equipoise.study.measuring import Scores, broken, criterion, scores, task_gradients
+from equipoise.study.rehearsal import steps_of, why
 from equipoise.study.trial import Cost, GradientRow, MetricRow, Result, Trial, WeightRow
 
 Losses = dict[str, Tensor]
@@ -61,7 +62,7 @@ class _Run:
         self.names = [trial.task] if trial.task else every
         # Before anything of the method is built: the same seed, the same weights under every method.
         torch.manual_seed(trial.seed)
-        self.model = self.problem.model(self.names).to(trial.device)
+        self.model = self.problem.network(self.names).to(trial.device)
         self.initial = _digest(self.model.state_dict().values())
         self.balancer = balancer(trial, self.names)
         needs = "" if self.balancer is None else self.balancer.method.needs
@@ -111,7 +112,7 @@ class _Run:
         )
 
     def _source(self, name: Any) -> Source:
-        source = self.problem.data(name)
+        source = self.problem.source(name)
         # In memory, and moved once.
         move = getattr(source, "to", None)
         return source if move is None else move(self.trial.device)
@@ -119,7 +120,7 @@ class _Run:
     def _train(self, data: Source) -> str:
         """Trains; returns what diverged, or nothing."""
         validation = self._source("validation")
-        steps = data.steps(self.trial.batch_size)
+        steps = steps_of(data, self.trial.batch_size)
         steps = steps if self.most is None else min(steps, self.most)
         advance = schedule(self.trial, self.optimizer, steps * self.trial.epochs)
         probe = next(iter(data.batches(PROBE, None))).to(self.trial.device)
@@ -138,7 +139,9 @@ class _Run:
         given: dict[str, list[float]] = {}
         # The order of the batches comes from the seed and the epoch alone: no method can change it.
         seed = 1_000_003 * self.trial.seed + epoch
+        drawn = 0
         for number, step in enumerate(islice(self._steps(data, seed), steps)):
+            drawn += 1
             # Masks of dropout are those of this step under every method, however much the last one drew.
             torch.manual_seed(hash((self.trial.seed, epoch, number)) % 2**63)
             start = time.perf_counter()
@@ -148,7 +151,8 @@ class _Run:
                 continue
             wrong = [name for name, value in values.items() if not math.isfinite(value)]
             if wrong:
-                return _diverged(epoch, f"the training loss of {wrong[0]!r}")
+                what = f"the training loss of {wrong[0]!r}"
+                return _diverged(epoch, what, self._why(wrong[0], step))
             backward()
             applied = {} if self.balancer is None else self.balancer.weights
             self.optimizer.step()
@@ -165,6 +169,10 @@ class _Run:
                 self.metrics.append(MetricRow(epoch, "train", name, "loss", fmean(seen)))
         for name, seen in given.items():
             self.weights.append(WeightRow(epoch, name, fmean(seen), pstdev(seen)))
+        if drawn == 0:
+            raise ValueError(
+                f"the training data promise {steps} batches of {self.trial.batch_size} but gave none"
+            )
         if self.balancer is not None:
             self.balancer.end_epoch()
         return ""
@@ -224,12 +232,19 @@ class _Run:
         found = scores(self.problem, self.model, self.names, batches)
         wrong = broken(found)
         if wrong is not None:
-            return _diverged(epoch, f"{wrong[1]} of {wrong[0]!r} on the {name} split")
+            what = f"{wrong[1]} of {wrong[0]!r} on the {name} split"
+            return _diverged(epoch, what, self._why(wrong[0], data.batches(PIECE, None)))
         for (task, metric), value in found.items():
             self.metrics.append(MetricRow(epoch, name, task, metric, value))
         if name == "validation":
             self._keep_best(epoch, found)
         return ""
+
+    def _why(self, name: str, batches: Iterable[Batch]) -> str:
+        """What in the examples keeps a task's number from being finite; empty where they do not."""
+        if name not in self.problem.by_name:
+            return ""
+        return next(filter(None, (why(self.problem.by_name[name], each) for each in batches)), "")
 
     def _keep_best(self, epoch: int, found: Scores) -> None:
         """Keeps the network where the named criterion on validation is the best so far."""
@@ -278,8 +293,8 @@ def _fast(times: list[float]) -> float:
     return sorted(times)[len(times) // 10] if times else math.nan
 
 
-def _diverged(epoch: int, what: str) -> str:
-    return f"{what} is not finite in epoch {epoch}"
+def _diverged(epoch: int, what: str, reason: str = "") -> str:
+    return f"{what} is not finite in epoch {epoch}" + (reason and f": {reason}")
 
 
 @contextmanager

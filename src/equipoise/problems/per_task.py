@@ -1,0 +1,121 @@
+"""Data of each task's own, and which task is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from equipoise.problems.data import Batch, Source
+from equipoise.problems.nesting import ByTask
+
+
+@dataclass(frozen=True)
+class TaskSampler:
+    """Draws the task of each step.
+
+    Attributes:
+        temperature: probabilities are proportional to (number of examples)^(1 / temperature): 1 draws as the
+            data are, infinity draws every task alike.
+        weights: probabilities up to a factor, by task, instead.
+    """
+
+    temperature: float = 1.0
+    weights: Mapping[str, float] | None = None
+
+    def probabilities(self, sizes: Mapping[str, int]) -> Tensor:
+        """Of each task, ``Tensor[K]``.
+
+        Raises:
+            ValueError: a weight is missing or negative, or the temperature is not positive.
+        """
+        if self.weights is not None:
+            if set(self.weights) != set(sizes) or min(self.weights.values()) < 0:
+                raise ValueError(f"weights needs a number >= 0 for each of {', '.join(sizes)}")
+            raw = torch.tensor([float(self.weights[name]) for name in sizes], dtype=torch.float64)
+        elif self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature} must be positive")
+        else:
+            counts = torch.tensor(list(sizes.values()), dtype=torch.float64)
+            raw = (counts / counts.sum()) ** (1 / self.temperature)
+        return raw / raw.sum()
+
+
+@dataclass(frozen=True)
+class PerTask:
+    """Every task its own data.
+
+    Attributes:
+        sources: by task; the batches of each have the targets of that task.
+        draw: ``"together"``: every step has a batch of each task, of equal parts of the batch size, and an
+            epoch lasts until the largest source is through; smaller ones begin again. A
+            :class:`TaskSampler`: every step has a batch of one task.
+    """
+
+    sources: Mapping[str, Source]
+    draw: Literal["together"] | TaskSampler = "together"
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources.values()))
+
+    def _part(self, size: int) -> int:
+        return max(size // len(self.sources), 1) if self.draw == "together" else size
+
+    def steps(self, size: int) -> int:
+        """See :meth:`Source.steps`."""
+        steps = [source.steps(self._part(size)) for source in self.sources.values()]
+        return max(steps) if self.draw == "together" else sum(steps)
+
+    def batches(self, size: int, seed: int | None) -> Iterator[Batch]:
+        """See :meth:`Source.batches`."""
+        if seed is None:
+            for name, source in self.sources.items():
+                for batch in source.batches(size, None):
+                    yield _of_task(name, batch)
+            return
+        endless = {
+            name: _endless(source, self._part(size), 31 * seed + number)
+            for number, (name, source) in enumerate(self.sources.items())
+        }
+        count = self.steps(size)
+        if isinstance(self.draw, TaskSampler):
+            names = list(endless)
+            chances = self.draw.probabilities({n: len(s) for n, s in self.sources.items()})
+            random = torch.Generator().manual_seed(seed)
+            for drawn in torch.multinomial(chances, count, replacement=True, generator=random):
+                name = names[int(drawn)]
+                yield _of_task(name, next(endless[name]))
+            return
+        for _ in range(count):
+            parts = {name: next(source) for name, source in endless.items()}
+            yield Batch(
+                ByTask({name: batch.inputs for name, batch in parts.items()}),
+                {name: _target(name, batch) for name, batch in parts.items()},
+                sum(batch.size for batch in parts.values()),
+            )
+
+
+def _of_task(name: str, batch: Batch) -> Batch:
+    return Batch(ByTask({name: batch.inputs}), {name: _target(name, batch)}, batch.size)
+
+
+def _target(name: str, batch: Batch) -> Any:
+    if name not in batch.targets:
+        raise ValueError(
+            f"the source of task {name!r} has no targets of it; it has: {', '.join(batch.targets)}"
+        )
+    return batch.targets[name]
+
+
+def _endless(source: Source, size: int, seed: int) -> Iterator[Batch]:
+    while True:
+        empty = True
+        for batch in source.batches(size, seed):
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("a source of a task gave no batch; has it any examples?")
+        seed += 1_000_003

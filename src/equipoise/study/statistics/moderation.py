@@ -61,9 +61,10 @@ def moderated(
     The typical variance :math:`s_0^2` is the median over comparisons, freed from its bias
     (divided by the median of :math:`\chi^2_d / d`). Its weight :math:`d_0` is ``prior``, but at most
     ``share`` of the comparison's own degrees of freedom, and less than the number of comparisons: a median
-    of few is itself uncertain. Smyth shrinks large variances too and estimates :math:`d_0`. The false claims of a
-    family then come from arms noisier than the others, which look quiet by chance and are judged by a spread
-    that is not theirs; hence the caps (``benchmarks/levels.py`` has all of it: ``limit=inf, share=inf``).
+    of few is itself uncertain. Smyth shrinks large variances too and estimates :math:`d_0`. The false
+    claims of a family then come from arms noisier than the others, which look quiet by chance and are judged
+    by a spread that is not theirs; hence the caps (``benchmarks/levels.py`` compares, with
+    ``limit=inf, share=inf``).
 
     Args:
         squares: sums of squared deviations, ``[..., C]``; zeros do not count for the median.

@@ -2,9 +2,9 @@
 
     python benchmarks/levels.py [--studies N] [--seeds 5 10] [--arms 5 10] [--correlation 0 0.5 0.9]
         [--tails normal t3] [--spread equal uneven loud split] [--effect 0 1] [--pattern one several tied]
-        [--candidates 0 5] [--procedures ...] [--summary]
+        [--candidates 0 5] [--baselines 3] [--procedures ...] [--summary]
 
-A study has three baselines (tuned fixed weights, equal weights, random weights), which are as random as the
+A study has baselines (three: tuned fixed weights, equal weights, random weights), which are as random as the
 methods, and one value an arm and seed. The verdict compares every arm with every baseline. Runs of a
 seed share a part of their noise (--correlation). Spreads of single runs (which arm has which is drawn):
 
@@ -12,6 +12,7 @@ seed share a part of their noise (--correlation). Spreads of single runs (which 
     uneven   drawn for each arm from 0.5 to 3, evenly in their logarithm
     loud     1, and 6 for one arm
     split    1 for half of the arms, 3 for the others
+    torn     1 for the first half of the arms, baselines among them, and 6 for the others, not drawn
 
 --candidates R: every value is the test score of that of R candidates which looked best on validation, chosen
 anew by every seed; 0 for values without tuning. Effects are in typical spreads of single runs (their
@@ -46,7 +47,7 @@ from equipoise.study.statistics.moderation import PairedTests, paired_tests
 
 Array = NDArray[np.float64]
 Random = np.random.Generator
-BASELINES = (0, 1, 2)
+Baselines = Sequence[int]
 LEVEL = 0.05
 
 
@@ -62,6 +63,7 @@ class Setting:
     candidates: int
     effect: float
     pattern: str
+    baselines: int
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,15 @@ def spreads(setting: Setting, studies: int, random: Random) -> Array:
         found[:, -1] = 6.0
     elif setting.spread == "split":
         found[:, setting.arms // 2 :] = 3.0
+    elif setting.spread == "torn":
+        found[:, (setting.arms + 1) // 2 :] = 6.0
+        return found
     return random.permuted(found, axis=1)
 
 
 def raised(setting: Setting) -> Array:
     """Which arms have the effect, ``[A]``."""
-    first = len(BASELINES)
+    first = setting.baselines
     half = (setting.arms - first + 1) // 2
     up = np.zeros(setting.arms)
     up[first : first + (1 if setting.pattern == "one" else half)] = 1
@@ -134,12 +139,16 @@ def moments(candidates: int, tails: str) -> tuple[float, float]:
 
 # Procedures
 
+Procedure = Callable[[Array, Baselines], Decided]
+
 
 def t_tests(
-    prior: float, limit: float = np.inf, gate: bool = False
-) -> Callable[[Array, Random], Decided]:
-    def decide(values: Array, random: Random) -> Decided:
-        return _decide(paired_tests(values, BASELINES, prior, limit), gate)
+    prior: float, limit: float = np.inf, share: float = np.inf, gate: bool = False
+) -> Procedure:
+    """Holm's correction, or gates; variances as :func:`moderated` has them."""
+
+    def decide(values: Array, baselines: Baselines) -> Decided:
+        return _decide(paired_tests(values, baselines, prior, limit, share), gate)
 
     return decide
 
@@ -150,29 +159,29 @@ def _decide(tests: PairedTests, gate: bool = False) -> Decided:
     return Decided(tests, adjusted <= LEVEL, low, high)
 
 
-def one_step(values: Array, random: Random) -> Decided:
+def one_step(values: Array, baselines: Baselines) -> Decided:
     """As the default, with Bonferroni's correction instead of Holm's."""
-    tests = paired_tests(values, BASELINES)
+    tests = paired_tests(values, baselines)
     return Decided(tests, tests.p * tests.p.shape[-1] <= LEVEL)
 
 
-def three_families(values: Array, random: Random) -> Decided:
+def three_families(values: Array, baselines: Baselines) -> Decided:
     """Plain t tests, Holm's correction for each baseline apart, intervals not corrected at all."""
-    tests = paired_tests(values, BASELINES, 0.0)
+    tests = paired_tests(values, baselines, 0.0)
     shown = np.zeros(tests.p.shape, dtype=bool)
-    for baseline in BASELINES:
+    for baseline in baselines:
         own = tests.baseline == baseline
         shown[:, own] = holm(tests.p[:, own]) <= LEVEL
     half = stats.t.isf(LEVEL / 2, tests.df) * tests.error
     return Decided(tests, shown, tests.mean - half, tests.mean + half)
 
 
-def estimated(values: Array, random: Random) -> Decided:
+def estimated(values: Array, baselines: Baselines) -> Decided:
     """Smyth's moment estimates of the typical variance and its degrees of freedom, for each baseline."""
-    plain = paired_tests(values, BASELINES, 0.0)
+    plain = paired_tests(values, baselines, 0.0)
     seeds, df = values.shape[-1], values.shape[-1] - 1
     error, total = plain.error.copy(), plain.df + np.zeros(plain.p.shape)
-    for baseline in BASELINES:
+    for baseline in baselines:
         own = plain.baseline == baseline
         if own.sum() < 2:
             continue
@@ -198,11 +207,11 @@ def inverse_trigamma(y: Array) -> Array:
     return x
 
 
-def pooled(values: Array, random: Random) -> Decided:
+def pooled(values: Array, baselines: Baselines) -> Decided:
     """Many-to-one in randomised blocks: one pooled variance, critical value of the largest t."""
-    tests = paired_tests(values, BASELINES, 0.0)
+    tests = paired_tests(values, baselines, 0.0)
     _, arms, seeds = values.shape
-    half = pooled_critical(arms, seeds) * pooled_error(values)[:, None]
+    half = pooled_critical(arms, seeds, len(baselines)) * pooled_error(values)[:, None]
     return Decided(tests, np.abs(tests.mean) > half, tests.mean - half, tests.mean + half)
 
 
@@ -215,15 +224,15 @@ def pooled_error(values: Array) -> Array:
 
 
 @cache
-def pooled_critical(arms: int, seeds: int) -> float:
+def pooled_critical(arms: int, seeds: int, baselines: int) -> float:
     values = np.random.default_rng(2).normal(size=(40_000, arms, seeds))
-    mean = paired_tests(values, BASELINES, 0.0).mean
+    mean = paired_tests(values, range(baselines), 0.0).mean
     return float(np.quantile(np.abs(mean).max(-1) / pooled_error(values), 1 - LEVEL))
 
 
-def sign_flip(values: Array, random: Random) -> Decided:
+def sign_flip(values: Array, baselines: Baselines) -> Decided:
     """Step-down sign flips of whole seeds, with the largest t (Westfall and Young)."""
-    tests = paired_tests(values, BASELINES, 0.0)
+    tests = paired_tests(values, baselines, 0.0)
     seeds = values.shape[-1]
     signs = 1.0 - 2.0 * (np.arange(2 ** (seeds - 1))[:, None] >> np.arange(seeds) & 1)
     gaps = values[:, tests.arm] - values[:, tests.baseline]
@@ -241,7 +250,7 @@ def sign_flip(values: Array, random: Random) -> Decided:
     return Decided(tests, p <= LEVEL)
 
 
-PROCEDURES: dict[str, Callable[[Array, Random], Decided]] = {
+PROCEDURES: dict[str, Procedure] = {
     "t, a family each": three_families,
     "t": t_tests(0.0),
     "t, gates": t_tests(0.0, gate=True),
@@ -253,10 +262,10 @@ PROCEDURES: dict[str, Callable[[Array, Random], Decided]] = {
     "moderated, d0 estimated": estimated,
     "raised, d0 = 2": t_tests(2.0, 1.0),
     "raised, d0 = 4": t_tests(4.0, 1.0),
-    "raised, d0 = 8": t_tests(8.0, 1.0),
-    "raised, d0 = 4, one step": one_step,
-    "raised, d0 = 4, gates": t_tests(4.0, 1.0, gate=True),
     "up to twice, d0 = 2": t_tests(2.0, 2.0),
+    "capped": t_tests(4.0, 1.0, 0.5),
+    "capped, one step": one_step,
+    "capped, gates": t_tests(4.0, 1.0, 0.5, gate=True),
 }
 
 
@@ -274,12 +283,12 @@ class Counted:
     each: float
 
 
-def count(decided: Decided, truth: Array) -> Counted:
+def count(decided: Decided, truth: Array, baselines: int) -> Counted:
     tests, shown = decided.tests, decided.shown
     gap = truth[:, tests.arm] - truth[:, tests.baseline]
     real = np.abs(gap) > 1e-9
     false = shown & ~(real & (np.sign(tests.mean) == np.sign(gap)))
-    asked = real & (tests.arm >= len(BASELINES))
+    asked = real & (tests.arm >= baselines)
     tuned = asked & (tests.baseline == 0)
 
     def share(which: NDArray[np.bool_]) -> float:
@@ -298,7 +307,7 @@ def settings(args: argparse.Namespace) -> Iterator[Setting]:
     ):
         for effect in args.effect:
             for pattern in args.pattern if effect else ["none"]:
-                yield Setting(*axes, effect, pattern)
+                yield Setting(*axes, effect, pattern, args.baselines)
 
 
 def number(value: float) -> str:
@@ -331,13 +340,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 10])
-    parser.add_argument("--arms", type=int, nargs="+", default=[10], help="three of them baselines")
+    parser.add_argument("--arms", type=int, nargs="+", default=[10], help="baselines among them")
     parser.add_argument("--correlation", type=float, nargs="+", default=[0.5])
     parser.add_argument("--tails", nargs="+", default=["normal"], choices=["normal", "t3"])
     parser.add_argument(
-        "--spread", nargs="+", default=["equal"], choices=["equal", "uneven", "loud", "split"]
+        "--spread",
+        nargs="+",
+        default=["equal"],
+        choices=["equal", "uneven", "loud", "split", "torn"],
     )
     parser.add_argument("--candidates", type=int, nargs="+", default=[0])
+    parser.add_argument("--baselines", type=int, default=3)
     parser.add_argument("--effect", type=float, nargs="+", default=[0.0, 2.0])
     parser.add_argument("--pattern", nargs="+", default=["one"], choices=["one", "several", "tied"])
     parser.add_argument("--procedures", nargs="+", default=list(PROCEDURES), choices=PROCEDURES)
@@ -345,7 +358,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     if not args.summary:
-        print("seeds arms correlation tails spread candidates effect pattern")
+        print("seeds arms correlation tails spread candidates effect pattern baselines")
         print(f"    {'':26s} false  found  tuned  together  each")
     for place, setting in enumerate(settings(args)):
         random = np.random.default_rng(place)
@@ -353,7 +366,9 @@ def main() -> None:
         if not args.summary:
             print(*astuple(setting))
         for name in args.procedures:
-            counted = count(PROCEDURES[name](values, random), truth)
+            counted = count(
+                PROCEDURES[name](values, range(setting.baselines)), truth, setting.baselines
+            )
             rows.append((setting, name, counted))
             if not args.summary:
                 print(f"    {name:26s} {'  '.join(map(number, astuple(counted)))}", flush=True)

@@ -214,6 +214,13 @@ class Half(GramianMethod):
         return losses.new_tensor([1 - self.share, self.share])
 
 
+class Failing(Half):
+    """Raises in its first step."""
+
+    def weights(self, gramian: Tensor, losses: Tensor) -> Tensor:
+        raise RuntimeError("no weights today")
+
+
 def momentum_free(groups: Any, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=lr, weight_decay=weight_decay)
 

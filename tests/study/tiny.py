@@ -105,18 +105,6 @@ def faulty() -> Problem:
     return Problem(name="faulty", tasks=calm.tasks, data=calm.data, model=model)
 
 
-def headless() -> Problem:
-    """Has no network for task ``b`` alone."""
-    calm = tiny()
-
-    def model(tasks: list[str]) -> nn.Module:
-        if list(tasks) == ["b"]:
-            raise RuntimeError("no head for b alone")
-        return calm.model(tasks)
-
-    return Problem(name="headless", tasks=calm.tasks, data=calm.data, model=model)
-
-
 def untrainable() -> Problem:
     """Can be looked at, and raises when it is trained."""
     calm = tiny()
@@ -127,8 +115,13 @@ def untrainable() -> Problem:
             self.inner = calm.model(tasks)
 
         def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            out: dict[str, torch.Tensor] = self.inner(inputs)
             if self.training:
-                raise RuntimeError("this model cannot be trained")
-            return self.inner(inputs)
+                for each in out.values():
+                    each.register_hook(fails)
+            return out
+
+    def fails(_: torch.Tensor) -> None:
+        raise RuntimeError("this model cannot be trained")
 
     return Problem(name="untrainable", tasks=calm.tasks, data=calm.data, model=Untrainable)

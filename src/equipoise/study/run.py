@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,9 +69,12 @@ def run(
     listener = listener or Silence()
     with users_code(f"problem {spec.problem!r}"):
         built = problem(spec.problem, **spec.problem_options)
+        # Loaded once for all that is asked of it before the first trial, and let go then.
+        built = replace(built, data=cache(built.data))
         told = describe(built, spec.device)
     arms = protocols.arms(spec, told["first_losses"])
     refuse_impossible(spec, arms, built)
+    del built
     with only_driver(Path(out)), Store(out) as store:
         _adopt(store, spec, told, keep=keep)
         machine = environment()

@@ -87,15 +87,29 @@ def test_holm_of_many_studies_is_that_of_each():
     assert np.allclose(holm(p), [holm(each) for each in p], equal_nan=True)
 
 
+# The median of chi-squared with 4 degrees of freedom; the middle variance below is 2.
+TYPICAL = 2 / (3.35669 / 4)
+
+
 def test_moderated_variances_by_hand():
-    # Variances 1, 2, 10 with four df; the median of chi-squared with 4 df is 3.35669.
-    typical = 2 / (3.35669 / 4)
+    # Variances 1, 2, 10 with four df: the typical one weighs two, half of their own.
     variance, df = moderated(np.array([4.0, 8.0, 40.0]), np.array([4, 4, 4]))
-    # Three comparisons: the typical variance weighs two, not four.
-    assert variance == pytest.approx(
-        [(2 * typical + 4 * 1) / 6, (2 * typical + 4 * 2) / 6, 10], rel=1e-5
-    )
+    expected = [(2 * TYPICAL + 4 * 1) / 6, (2 * TYPICAL + 4 * 2) / 6, 10]
+    assert variance == pytest.approx(expected, rel=1e-5)
     assert df == pytest.approx([6, 6, 4])
+
+
+def test_without_limits_large_variances_shrink_too_with_all_of_the_prior():
+    # Smyth's formula; five comparisons let d0 be four.
+    squares = np.array([4.0, 8.0, 40.0, 2.0, 80.0])
+    variance, df = moderated(squares, np.full(5, 4), limit=np.inf, share=np.inf)
+    assert variance == pytest.approx((4 * TYPICAL + squares) / 8, rel=1e-5)
+    assert df == pytest.approx(np.full(5, 8))
+
+
+def test_few_comparisons_say_little_about_the_typical_variance():
+    _, df = moderated(np.array([4.0, 4.0]), np.array([20, 20]))
+    assert df == pytest.approx([21, 21])
 
 
 def test_without_prior_nothing_is_moderated():
@@ -116,7 +130,7 @@ def test_a_noisy_arm_is_not_made_to_look_quiet():
     loud = list(moderate.arm).index(5)
     assert moderate.error[loud] == plain.error[loud] and moderate.df[loud] == 4
     quiet = np.argmin(plain.error)
-    assert moderate.error[quiet] > plain.error[quiet] and moderate.df[quiet] == 8
+    assert moderate.error[quiet] > plain.error[quiet] and moderate.df[quiet] == 6
 
 
 @settings(max_examples=60, deadline=None)

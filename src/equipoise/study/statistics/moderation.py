@@ -47,7 +47,11 @@ class PairedTests:
 
 
 def moderated(
-    squares: Array, df: NDArray[np.int64], prior: float = 4.0, limit: float = 1.0
+    squares: Array,
+    df: NDArray[np.int64],
+    prior: float = 4.0,
+    limit: float = 1.0,
+    share: float = 0.5,
 ) -> tuple[Array, Array]:
     r"""Variances raised towards the typical one, and the degrees of freedom they then have.
 
@@ -55,17 +59,19 @@ def moderated(
         where } s_i^2 \le s_0^2; \quad s_i^2 \text{ with } d_i \text{ df elsewhere}
 
     The typical variance :math:`s_0^2` is the median over comparisons, freed from its bias
-    (divided by the median of :math:`\chi^2_d / d`). Its weight is ``prior``, or one less than the number of
-    comparisons where that is smaller: a median of few is itself uncertain. Smyth shrinks large variances
-    too; the false claims of a family come from arms noisier than the others, which that makes look quiet
-    (``limit=inf``, see ``benchmarks/levels.py``). The typical variance is taken for known, which is why
-    ``prior`` is small and not estimated: estimates from ten arms are too large too often.
+    (divided by the median of :math:`\chi^2_d / d`). Its weight :math:`d_0` is ``prior``, but at most
+    ``share`` of the comparison's own degrees of freedom, and less than the number of comparisons: a median
+    of few is itself uncertain. Smyth shrinks large variances too and estimates :math:`d_0`. The false
+    claims of a family then come from arms noisier than the others, which look quiet by chance and are judged
+    by a spread that is not theirs; hence the caps (``benchmarks/levels.py`` compares, with
+    ``limit=inf, share=inf``).
 
     Args:
         squares: sums of squared deviations, ``[..., C]``; zeros do not count for the median.
         df: of each, ``[..., C]``; where below 1 the variance is NaN.
-        prior: :math:`d_0`; 0 leaves the variances alone.
+        prior: the largest :math:`d_0`; 0 leaves the variances alone.
         limit: variances up to this multiple of the typical one are moderated.
+        share: the largest :math:`d_0`, as a part of the own degrees of freedom.
 
     Returns:
         Variances and degrees of freedom, ``[..., C]``.
@@ -82,7 +88,7 @@ def moderated(
     counted = known & (variance > 0)
     count = counted.sum(-1, keepdims=True)
     typical = _median(np.where(counted, variance / bias, np.inf), count)
-    weight = np.clip(np.where(count > 0, count - 1.0, 0.0), 0.0, prior)
+    weight = np.minimum(np.clip(count - 1.0, 0.0, prior), share * own)
     raised = (weight * typical + own * variance) / (weight + own)
     take = variance <= limit * typical
     return np.where(take, raised, variance), np.where(take, weight + own, own)
@@ -98,7 +104,11 @@ def _median(values: Array, count: NDArray[np.int64]) -> Array:
 
 
 def paired_tests(
-    values: Array, baselines: Sequence[int], prior: float = 4.0, limit: float = 1.0
+    values: Array,
+    baselines: Sequence[int],
+    prior: float = 4.0,
+    limit: float = 1.0,
+    share: float = 0.5,
 ) -> PairedTests:
     """The moderated t tests of each arm with each baseline, baseline by baseline; baselines meet once.
 
@@ -110,6 +120,7 @@ def paired_tests(
         baselines: numbers of arms.
         prior: as for :func:`moderated`.
         limit: as for :func:`moderated`.
+        share: as for :func:`moderated`.
     """
     arms = np.arange(values.shape[-2])
     size = np.nanmax(np.abs(values), axis=(-2, -1), initial=0.0)[..., None]
@@ -123,7 +134,7 @@ def paired_tests(
             mean = np.where(here, gaps, 0.0).sum(-1) / pairs
         squares = (np.where(here, gaps - mean[..., None], 0.0) ** 2).sum(-1)
         squares = np.where(squares <= pairs * (ROUNDING * size) ** 2, 0.0, squares)
-        variance, df = moderated(squares, pairs - 1, prior, limit)
+        variance, df = moderated(squares, pairs - 1, prior, limit, share)
         with np.errstate(invalid="ignore", divide="ignore"):
             error = np.sqrt(variance / pairs)
             t = np.where(mean == 0, 0.0, np.abs(mean) / error)

@@ -32,7 +32,7 @@ STUDIES: Mapping[str, Mapping[str, Any]] = {
         ],
         "learning_rates": [0.005, 0.012, 0.03],
         "seeds": 5,
-        "epochs": 8,
+        "epochs": 6,
         "batch_size": 64,
         "weight_decay": 0.0001,
     },

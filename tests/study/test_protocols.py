@@ -1,12 +1,36 @@
+from itertools import islice
+
 import fakes
 import numpy as np
 import pytest
 
-from equipoise.study import Candidate, arms, fixed
-from equipoise.study.fixed import FIXED, candidates_of
-from equipoise.study.protocols import PROTOCOLS, final, tuning
+from equipoise.study import PROTOCOLS, arms, fixed, plans
+from equipoise.study.fixed import FIXED
+from equipoise.study.selection import Measurements
+from equipoise.study.spaces import Axes
 
 TASKS = {"a": 1.0, "b": 0.01}
+TOLD = {
+    "measures": [
+        {"task": task, "metric": "rmse", "higher_is_better": False, "unit": ""} for task in TASKS
+    ],
+    "first_losses": TASKS,
+}
+
+
+def planned(spec, found=None):
+    return plans(spec, arms(spec, TASKS), found or Measurements(TOLD))
+
+
+def tuning(spec, label):
+    """The candidates of an arm with their trials of all seeds."""
+    tried = planned(spec)[label].tried
+    return {each: [trial for own in tried for trial in own[each]] for each in tried[0]}
+
+
+def family(losses, rates):
+    made = fixed.family(losses, Axes(rates))
+    return [(each.learning_rate, {"weights": each.option("weights")}) for each in made]
 
 
 @pytest.mark.parametrize("methods", [[], ["uw"], ["ew"], ["stl", "rlw"]])
@@ -36,8 +60,7 @@ def test_every_arm_gets_the_same_number_of_tuning_trials():
             {"id": "uw_so", "search": {"temperature": [1.0, 2.0, 4.0]}, "learning_rates": [0.1]},
         ]
     )
-    sizes = {arm.label: len(tuning(spec, arm)) for arm in arms(spec, TASKS)}
-    assert set(sizes.values()) == {3}
+    assert {len(plan.tried[0]) for plan in planned(spec).values()} == {3}
 
 
 def test_a_larger_tuning_budget_is_refused_unless_asked_for():
@@ -53,7 +76,7 @@ def test_searched_options_reach_the_trials():
             {"id": "uw_so", "search": {"temperature": [1.0, 2.0, 4.0]}, "learning_rates": [0.1]}
         ]
     )
-    grid = tuning(spec, arms(spec, TASKS)[-1])
+    grid = tuning(spec, "uw_so")
     tried = [trial.options() for trials in grid.values() for trial in trials]
     assert tried == [{"temperature": 1.0}, {"temperature": 2.0}, {"temperature": 4.0}]
 
@@ -64,46 +87,44 @@ def test_two_methods_under_one_name_are_refused():
         arms(fakes.spec(methods=twice), TASKS)
 
 
-def test_tuning_and_final_trials_never_share_a_seed():
+def test_tuning_trials_never_have_a_seed_of_the_comparison():
     spec = fakes.spec(tuning_seeds=2)
-    arm = arms(spec, TASKS)[2]
-    tuned = {trial.seed for trials in tuning(spec, arm).values() for trial in trials}
-    assert len(tuned) == 2
-    chosen = [Candidate(0.1, "{}")] * len(spec.seeds)
-    assert not tuned & {trial.seed for trial in final(spec, arm, chosen)}
+    tuned = {trial.seed for trials in tuning(spec, FIXED).values() for trial in trials}
+    assert len(tuned) == 2 and not tuned & set(spec.seeds)
 
 
-def test_where_every_seed_tunes_for_itself_its_best_trial_is_its_final_one():
-    spec = fakes.spec(tuning="per seed")
-    arm = arms(spec, TASKS)[2]
-    grid = tuning(spec, arm)
-    assert [len(trials) for trials in grid.values()] == [5, 5, 5]
-    chosen = list(grid)[:2] + list(grid)[:2] + [None]
-    assert final(spec, arm, chosen) == [
-        *(grid[c][seed] for seed, c in enumerate(chosen[:4])),
-        None,
-    ]
+def test_where_every_seed_tunes_for_itself_its_best_trial_is_its_final_one(tmp_path):
+    def scores(trial):
+        # Even seeds find one rate best, odd ones another.
+        best = 0.01 if trial.seed % 2 else 0.1
+        worse = 1.0 if trial.learning_rate == best else 1.2
+        return worse, worse, 5.0 / worse
+
+    found = fakes.study(tmp_path, scores, tuning="per seed")
+    plan = found.arm("ew").plan
+    assert [len(own) for own in plan.tried] == [3] * 5
+    for own, chosen, final in zip(plan.tried, plan.choice.by_seed, plan.finals, strict=True):
+        assert own[chosen] == (final,)
+    assert [final.learning_rate for final in plan.finals] == [0.1, 0.01, 0.1, 0.01, 0.1]
 
 
 def test_fixed_weights_begin_with_those_that_make_the_losses_equal_and_go_on_at_random():
-    made = candidates_of([1.0, 0.25, 0.04], [0.003, 0.01, 0.03])
+    made = family([1.0, 0.25, 0.04], [0.003, 0.01, 0.03])
     assert [rate for rate, _ in made] == [0.01, 0.03, 0.003]
     ratios = [np.array(options["weights"]) / options["weights"][0] for _, options in made]
     assert np.allclose(ratios, [[1, 4, 25], [1, 2, 5], [1, 1, 1]], rtol=0.01)
-    many = candidates_of([1.0, 0.01], [10.0**-k for k in range(12)])
+    many = family([1.0, 0.01], [10.0**-k for k in range(12)])
     assert len(many) == 12 and len({str(each) for each in many}) == 12
-    later = candidates_of([1.0, 0.01], [0.1, 0.2])
+    later = family([1.0, 0.01], [0.1, 0.2])
     assert len(later) == 2
 
 
-def test_random_fixed_weights_stay_near_the_family(monkeypatch):
-    monkeypatch.setattr(fixed, "POWERS", (0.0,))
-    made = candidates_of([1.0, 0.01], [0.1] * 200)[1:]
-    ratios = np.array([options["weights"][1] / options["weights"][0] for _, options in made])
+def test_random_fixed_weights_stay_near_the_family():
+    drawn = list(islice(fixed.weights_drawn([1.0, 0.01], np.random.default_rng(0)), 3, 203))
+    ratios = np.array([second / first for first, second in drawn])
     assert 1 / 9.1 < ratios.min() < 1 and 100 < ratios.max() < 910
 
 
 def test_single_task_trials_do_not_depend_on_settings_of_balancing():
     spec, other = fakes.spec(), fakes.spec(weight_sum="tasks", route="parameters")
-    arm = arms(spec, TASKS)[0]
-    assert tuning(spec, arm) == tuning(other, arm)
+    assert tuning(spec, "single-task a") == tuning(other, "single-task a")

@@ -1,18 +1,19 @@
 import hashlib
+import json
 import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import fakes
 import pytest
 
 from equipoise.study import Failure, Store, StoreError, Trial, database, schema
-from equipoise.study.trial import GradientRow
+from equipoise.study.trial import GradientRow, canonical
 
 TRIAL = Trial(
     problem="p", method="ew", stage="final", seed=0, learning_rate=0.1, epochs=2, batch_size=8
@@ -111,7 +112,10 @@ def version_one(path):
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(older)
         db.execute("PRAGMA journal_mode = WAL")
-        db.executemany("INSERT INTO meta VALUES (?, ?)", [("schema", "1"), ("version", '"0.1.0"')])
+        facts = {"schema": 1, "version": "0.1.0", "problem": {"name": "p"}}
+        facts["spec"] = {"problem": "p", "problem_options": {"width": 8}}
+        rows = [(key, json.dumps(value)) for key, value in facts.items()]
+        db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         db.execute("INSERT INTO environment VALUES (1, '{}')")
         notes = (
             ("done", ""),
@@ -120,11 +124,20 @@ def version_one(path):
         )
         for seed, (status, note) in enumerate(notes):
             trial = replace(TRIAL, seed=seed)
-            row = (trial.id, trial.to_json(), "final", "ew", "{}", None, 0.1, seed, status, note, 1)
+            id_, record = as_it_was(trial)
+            row = (id_, record, "final", "ew", "{}", None, 0.1, seed, status, note, 1)
             row += (*[None] * 9, "2026-01-01T00:00:00+00:00", 1)
             db.execute(f"INSERT INTO trial VALUES ({', '.join('?' * len(row))})", row)
-        db.execute("INSERT INTO metric VALUES (?, 1, 'test', 'a', 'rmse', 0.5)", (TRIAL.id,))
+        id_ = as_it_was(replace(TRIAL, seed=0))[0]
+        db.execute("INSERT INTO metric VALUES (?, 1, 'test', 'a', 'rmse', 0.5)", (id_,))
     return path
+
+
+def as_it_was(trial):
+    """Identity and record before version 3: all fields there were then, at their default or not."""
+    fields = {k: v for k, v in asdict(trial).items() if k not in ("flatness", "bars")}
+    record = canonical(fields)
+    return hashlib.sha256(record.encode()).hexdigest(), record
 
 
 def columns(path):
@@ -144,7 +157,11 @@ def test_a_store_of_version_one_is_migrated_when_it_is_opened_to_be_written(tmp_
     with Store(path) as opened:
         causes = [each.cause for each in opened.trials().values()]
         assert opened.get("schema") == schema.SCHEMA and opened.get("version") == "0.1.0"
-        assert opened.table("metric")[1] == [(TRIAL.id, 1, "test", "a", "rmse", 0.5)]
+        first = replace(TRIAL, seed=0)
+        assert opened.table("metric")[1] == [(first.id, 1, "test", "a", "rmse", 0.5)]
+        assert opened.trials()[first.id].trial == first
+        assert opened.get("problems") == {'{"width":8}': {"name": "p"}}
+        assert opened.get("problem") is None
     assert causes == ["", "error", "death"]
     assert columns(path) == columns(store.path)
 

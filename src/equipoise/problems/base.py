@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
@@ -58,6 +58,21 @@ class Problem:
                 f"problem {self.name!r} needs two tasks or more with different names, not {names}"
             )
         object.__setattr__(self, "by_name", {task.name: task for task in self.tasks})
+
+    def only(self, names: Sequence[str] | None) -> Problem:
+        """The problem with some of its tasks, in its own order; None for all.
+
+        Raises:
+            ValueError: there is no such task, or fewer than two are left.
+        """
+        if names is None:
+            return self
+        unknown = [name for name in names if name not in self.by_name]
+        if unknown:
+            raise ValueError(
+                f"problem {self.name!r} has no task {unknown[0]!r}; it has: {', '.join(self.by_name)}"
+            )
+        return replace(self, tasks=tuple(task for task in self.tasks if task.name in names))
 
     def losses_of(self, model: nn.Module, batch: Batch, share: Share | None = None) -> Losses:
         """The losses of the tasks that have labels in the batch.

@@ -104,14 +104,15 @@ def trunk(width: int) -> nn.Module:
     )
 
 
-def digits(width: int = 64) -> Problem:
+def digits(width: int = 64, tasks: Sequence[str] | None = None) -> Problem:
     """Recognise two overlapping digits and restore one of them.
 
     Args:
         width: number of shared features; the channels of the trunk follow it.
+        tasks: some of ``"left"``, ``"right"`` and ``"reconstruct"``; None for all.
 
     Raises:
-        ValueError: ``width`` is below 8.
+        ValueError: ``width`` is below 8, or a task is unknown.
 
     References:
         The task layout follows MultiMNIST (Sabour et al., *Dynamic Routing Between Capsules*, NeurIPS
@@ -121,10 +122,10 @@ def digits(width: int = 64) -> Problem:
     if width < 8:
         raise ValueError(f"width is {width}, but the digits network needs 8 features or more")
 
-    def model(tasks: Sequence[str]) -> nn.Module:
+    def model(names: Sequence[str]) -> nn.Module:
         outputs = {"left": 10, "right": 10, "reconstruct": DIGIT * DIGIT}
         body = trunk(width)
-        return TrunkAndHeads(body, {task: nn.Linear(width, outputs[task]) for task in tasks})
+        return TrunkAndHeads(body, {name: nn.Linear(width, outputs[name]) for name in names})
 
     return Problem(
         name="digits",
@@ -141,4 +142,4 @@ def digits(width: int = 64) -> Problem:
             "far smaller than the cross-entropies of the first two."
         ),
         cite="1,797 digits of Alpaydin and Kaynak (1998), paired as in MultiMNIST (arXiv:1710.09829)",
-    )
+    ).only(tasks)

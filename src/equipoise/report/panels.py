@@ -99,7 +99,7 @@ def rates(found: Findings, entry: ArmFindings) -> Spec | None:
     task = entry.arm.task
     varied = {candidate.learning_rate for candidate in entry.choice.scores}
     for candidate, score in entry.choice.scores.items():
-        tuned = [f"{candidate.option(name):g}" for name in entry.arm.search]
+        tuned = [candidate.told(name) for name in entry.arm.search]
         at = f"{candidate.learning_rate:g}" if len(varied) > 1 or not tuned else ""
         if task is not None and not _first(found, task).higher_is_better:
             score = -score

@@ -181,8 +181,7 @@ def _setting(each: ArmFindings) -> str:
     chosen = each.choice.candidate
     if chosen is None:
         return EMPTY
-    searched = [f"{name} {chosen.option(name):g}" for name in each.arm.search]
-    return ", ".join([f"{chosen.learning_rate:g}", *searched])
+    return ", ".join(filter(None, [f"{chosen.learning_rate:g}", chosen.told(*each.arm.search)]))
 
 
 def _arrow(measure: Measure) -> str:

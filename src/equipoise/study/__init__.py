@@ -1,13 +1,14 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
+from equipoise.study.arms import Arm, arms
 from equipoise.study.comparison import Study, compare
 from equipoise.study.database import StoreError
 from equipoise.study.executors import Executor, Inline, Local, Ray, Slurm
 from equipoise.study.findings import ArmFindings, Findings, findings
-from equipoise.study.protocols import Arm, Candidate, arms
+from equipoise.study.plans import Choice, Plan, plans
 from equipoise.study.questions import PROTOCOLS, Protocol
 from equipoise.study.run import Listener, run
-from equipoise.study.selection import Choice, choose
+from equipoise.study.spaces import Candidate
 from equipoise.study.spec import MethodSpec, Spec, load, parse
 from equipoise.study.store import Store
 from equipoise.study.studies import STUDIES, study
@@ -31,6 +32,7 @@ __all__ = [
     "Local",
     "MethodSpec",
     "Outcome",
+    "Plan",
     "Protocol",
     "Ray",
     "Result",
@@ -43,12 +45,12 @@ __all__ = [
     "Trial",
     "Warning",
     "arms",
-    "choose",
     "compare",
     "findings",
     "headline",
     "load",
     "parse",
+    "plans",
     "run",
     "sentence",
     "study",

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from equipoise.problems import problem
-from equipoise.study import protocols
-from equipoise.study.run import refuse_impossible
-from equipoise.study.selection import describe
+from equipoise.study.run import Setting, prepared
 from equipoise.study.spec import Spec
-from equipoise.study.theirs import users_code
 from equipoise.study.train import run
 from equipoise.study.trial import Trial
 
@@ -43,23 +39,29 @@ def check(spec: Spec) -> Iterator[Checked]:
     Raises:
         ValueError: the study makes no sense.
     """
-    with users_code(f"problem {spec.problem!r}"):
-        built = problem(spec.problem, **spec.problem_options)
-        told = describe(built, spec.device)
-    arms = protocols.arms(spec, told["first_losses"])
-    refuse_impossible(spec, arms, built)
-    whole = built.source("train").steps(spec.batch_size)
-    for arm in arms:
-        grid = list(protocols.tuning(spec, arm).values())
+    for setting in prepared(spec):
+        yield from _checked(setting)
+
+
+def _checked(setting: Setting) -> Iterator[Checked]:
+    spec = setting.spec
+    whole = setting.problem.source("train").steps(spec.batch_size)
+    # Arms without a trial yet, such as frozen weights, are measured by equal weights.
+    planned = setting.plans()
+    usual = next(iter(planned["ew"].tried[0].values()))[0]
+    for label, plan in planned.items():
+        grid = [own[0] for own in plan.tried[0].values()] or [usual]
+        runs = len(spec.seeds) if spec.tuning == "per seed" else spec.tuning_seeds
         finals = 0 if spec.tuning == "per seed" else len(spec.seeds)
-        trials = sum(map(len, grid)) + finals
-        middle: Trial = replace(grid[len(grid) // 2][0], stage="tune", epochs=1)
+        count = plan.arm.space.size * runs + finals
+        label = f"{setting.name}: {label}" if setting.name else label
+        middle: Trial = replace(grid[len(grid) // 2], stage="tune", epochs=1, bars="{}")
         try:
             result = run(middle, threads=1, steps=min(STEPS, whole))
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises is what is to be told
-            yield Checked(arm.label, trials, 0.0, 0.0, f"{type(error).__name__}: {error}")
+            yield Checked(label, count, 0.0, 0.0, f"{type(error).__name__}: {error}")
             continue
         # What is left besides steps is evaluation, after every epoch, and the building of the network.
         rest = max(result.cost.seconds - result.cost.step_ms * result.cost.steps / 1e3, 0.0)
         each = spec.epochs * (whole * result.cost.step_ms / 1e3 + rest)
-        yield Checked(arm.label, trials, result.cost.step_ms, trials * each, result.note)
+        yield Checked(label, count, result.cost.step_ms, count * each, result.note)

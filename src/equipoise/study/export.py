@@ -36,7 +36,9 @@ def export(store: Store, folder: Path, form: str) -> list[Path]:
     if form == "parquet" and find_spec("pyarrow") is None:
         raise ValueError("Parquet needs pyarrow: pip install pyarrow; csv and json need nothing")
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {key: store.get(key) for key in ("spec", "problem", "fingerprint", "version", "schema")}
+    facts = {
+        key: store.get(key) for key in ("spec", "problems", "fingerprint", "version", "schema")
+    }
     written = [folder / "study.json"]
     _json_text(written[0], {**facts, "environments": store.environments()})
     for name in ("trial", *MEASURED):

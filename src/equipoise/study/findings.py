@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.study import protocols
-from equipoise.study.protocols import Arm
+from equipoise.study.arms import Arm, arms
+from equipoise.study.plans import Choice, Plan, plans
 from equipoise.study.questions import PROTOCOLS
-from equipoise.study.selection import Choice, Measure, Measurements, choose
-from equipoise.study.spec import Spec, parse
+from equipoise.study.selection import Measure, Measurements, described, study_of
+from equipoise.study.spec import Spec
 from equipoise.study.statistics import (
     Array,
     Difference,
@@ -55,9 +55,7 @@ class ArmFindings:
     """An arm's numbers.
 
     Attributes:
-        arm: the arm.
-        choice: what tuning chose, and the score of every candidate.
-        trials: its final trials, in the order of the seeds; None where tuning chose nothing.
+        plan: the arm, its trials, what tuning chose, and the score of every candidate.
         scores: on the test split after the last epoch, ``[S, M]``; NaN where a run did not finish.
         deltas: Delta_m of each run against the mean of the single-task networks, ``[S]``.
         metrics: mean and interval of each column, M long; None for columns it does not learn.
@@ -73,9 +71,7 @@ class ArmFindings:
         missing: seeds not run yet.
     """
 
-    arm: Arm
-    choice: Choice
-    trials: list[Trial | None]
+    plan: Plan
     scores: Array
     deltas: Array
     metrics: list[Estimate | None]
@@ -88,6 +84,21 @@ class ArmFindings:
     diverged: list[int] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
     missing: list[int] = field(default_factory=list)
+
+    @property
+    def arm(self) -> Arm:
+        """The arm."""
+        return self.plan.arm
+
+    @property
+    def choice(self) -> Choice:
+        """What tuning chose, and the score of every candidate."""
+        return self.plan.choice
+
+    @property
+    def trials(self) -> tuple[Trial | None, ...]:
+        """Its final trials, in the order of the seeds; None where tuning chose nothing."""
+        return self.plan.finals
 
     @property
     def runs(self) -> list[Trial]:
@@ -148,34 +159,38 @@ class Findings:
         return self.found.trials
 
 
-def findings(store: Store, baselines: Sequence[str] | None = None) -> Findings:
+def findings(
+    store: Store, baselines: Sequence[str] | None = None, setting: str | None = None
+) -> Findings:
     """Computes everything a store has to say about its study.
 
     Args:
         store: trials and measurements.
         baselines: labels of the arms that the others are compared with, the most important one first; those
             of the protocol by default. A label that no arm has is left out.
+        setting: which of those that the study sweeps, as :meth:`Spec.settings` names them; None for the main
+            one.
 
     Raises:
-        ValueError: the store holds no study yet.
+        ValueError: the store holds no study yet, or the study has no such setting.
     """
-    found = Measurements(store)
-    spec = parse(store.get("spec"), str(store.path))
-    arms = protocols.arms(spec, store.get("problem")["first_losses"])
-    choices = choose(spec, arms, found)
-    single_trials = {
-        arm.task: _final(spec, arm, choices[arm.label]) for arm in arms if arm.task is not None
-    }
+    settings = study_of(store).settings()
+    if setting is not None and setting not in settings:
+        raise ValueError(f"there is no setting {setting!r}; known: {', '.join(settings)}")
+    spec = settings[next(iter(settings)) if setting is None else setting]
+    told = described(store, spec)
+    found = Measurements(told, store)
+    planned = plans(spec, arms(spec, told["first_losses"]), found)
+    single_trials = {p.arm.task: p.finals for p in planned.values() if p.arm.task is not None}
     reference = found.single_task(single_trials, "test")
     whole = _reference(reference, found.task_of)
     stand_in = not len(whole)
     if stand_in:
-        equal = next(arm for arm in arms if arm.label == "ew")
-        rows = [found.last(t, "test") for t in _final(spec, equal, choices["ew"])]
+        rows = [found.last(trial, "test") for trial in planned["ew"].finals]
         whole = np.array([row for row in rows if np.isfinite(row).all()]).reshape(
             -1, reference.shape[1]
         )
-    entries = [_arm(spec, arm, choices[arm.label], found, whole) for arm in arms]
+    entries = [_arm(spec, plan, found, whole) for plan in planned.values()]
     compared = [entry for entry in entries if entry.arm.method != SINGLE_TASK]
     _rank(compared, found)
     wanted = PROTOCOLS[spec.protocol].baselines if baselines is None else baselines
@@ -185,7 +200,7 @@ def findings(store: Store, baselines: Sequence[str] | None = None) -> Findings:
     _price(entries, found)
     return Findings(
         spec=spec,
-        problem=store.get("problem"),
+        problem=told,
         measures=found.measures,
         plain=near_zero(whole),
         reference="ew" if stand_in else SINGLE_TASK,
@@ -213,19 +228,11 @@ def _reference(single: Array, task_of: NDArray[np.int64]) -> Array:
     return out
 
 
-def _final(spec: Spec, arm: Arm, choice: Choice) -> list[Trial | None]:
-    return protocols.final(spec, arm, choice.by_seed)
-
-
-def _arm(
-    spec: Spec, arm: Arm, choice: Choice, found: Measurements, reference: Array
-) -> ArmFindings:
-    trials = _final(spec, arm, choice)
+def _arm(spec: Spec, plan: Plan, found: Measurements, reference: Array) -> ArmFindings:
+    trials = plan.finals
     scores = np.stack([found.last(trial, "test") for trial in trials])
     entry = ArmFindings(
-        arm=arm,
-        choice=choice,
-        trials=trials,
+        plan=plan,
         scores=scores,
         deltas=np.full(len(spec.seeds), np.nan),
         metrics=[_estimate(column) for column in scores.T],
@@ -241,7 +248,7 @@ def _arm(
             entry.diverged.append(seed)
         elif stored.status == "failed":
             entry.failed[seed] = stored.note
-    if arm.method != SINGLE_TASK and len(reference):
+    if plan.arm.method != SINGLE_TASK and len(reference):
         _against_single_task(entry, found, reference)
     return entry
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from equipoise.study.schema import MEASURED
 from equipoise.study.store import Store
+from equipoise.study.trial import FINISHED
 
 # What must be equal before trials of two stores are trials of one study.
-SAME = ("spec", "problem", "fingerprint")
-FINISHED = ("done", "diverged")
+SAME = ("spec", "problems", "fingerprint")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,18 +12,18 @@ from typing import Any, Protocol
 import equipoise
 from equipoise.problems import Problem, problem
 from equipoise.problems.catalogue import changed, fingerprint, loaded
-from equipoise.study import protocols
+from equipoise.study.arms import Arm, arms
 from equipoise.study.building import balancer
 from equipoise.study.environment import environment
 from equipoise.study.executors.base import Executor, facts
 from equipoise.study.lock import only_driver
-from equipoise.study.protocols import Arm
+from equipoise.study.plans import Plan, plans, trials
 from equipoise.study.rehearsal import steps_of
-from equipoise.study.selection import Choice, Measurements, choose, describe
+from equipoise.study.selection import Measurements, describe
 from equipoise.study.spec import Spec, parse
 from equipoise.study.store import Store
 from equipoise.study.theirs import TheirError, users_code
-from equipoise.study.trial import Outcome, Trial
+from equipoise.study.trial import Outcome, Trial, with_options
 
 
 class Listener(Protocol):
@@ -67,60 +67,100 @@ def run(
         ValueError: the study makes no sense, ``out`` holds another study, or another run writes to it.
     """
     listener = listener or Silence()
-    with users_code(f"problem {spec.problem!r}"):
-        built = problem(spec.problem, **spec.problem_options)
-        # Loaded once for all that is asked of it before the first trial, and let go then.
-        built = replace(built, data=cache(built.data))
-        told = describe(built, spec.device)
-    arms = protocols.arms(spec, told["first_losses"])
-    refuse_impossible(spec, arms, built)
-    del built
+    settings = prepared(spec)
     with only_driver(Path(out)), Store(out) as store:
-        _adopt(store, spec, told, keep=keep)
+        _adopt(store, spec, {each.options: each.told for each in settings}, keep=keep)
         machine = environment()
-        # Seed by seed, so that what is paired ran at about the same time, under the same load.
-        grids = [trials for arm in arms for trials in protocols.tuning(spec, arm).values()]
-        tuning = [trial for seed in zip(*grids, strict=True) for trial in seed]
-        _execute("tuning", tuning, store, executor, listener, machine)
-        if spec.tuning == "per seed":
-            return  # the trials of the best candidates are the final ones
-        choices = choose(spec, arms, Measurements(store))
-        _execute("final", finals(spec, arms, choices), store, executor, listener, machine)
+        begun: set[str] = set()
+        # Some trials can be named only when others have ended: the finer values of a search, the final ones.
+        while True:
+            wanted = [trial for each in settings for trial in each.trials(store)]
+            if begun and all(trial.id in begun for trial in store.missing(wanted)):
+                return
+            # A trial that failed is tried again by the next run, and not by this one.
+            fresh = [trial for trial in wanted if trial.id not in begun]
+            begun.update(trial.id for trial in fresh)
+            final = spec.tuning == "once" and fresh[-1].stage == "final"
+            _execute("final" if final else "tuning", fresh, store, executor, listener, machine)
 
 
-def finals(spec: Spec, arms: Sequence[Arm], choices: Mapping[str, Choice]) -> list[Trial]:
-    """The final trials of every arm for which tuning chose something, seed by seed.
+@dataclass(frozen=True)
+class Setting:
+    """A study at one setting of what it sweeps, looked at before its first trial.
 
-    Runs of one seed are neighbours in time, so that their times are taken under the same load.
+    Attributes:
+        name: what tells it from the other settings.
+        spec: the study there.
+        problem: the problem there.
+        told: what it says of itself.
+        arms: of the comparison.
     """
-    runs = [protocols.final(spec, arm, choices[arm.label].by_seed) for arm in arms]
-    return [trial for seed in zip(*runs, strict=True) for trial in seed if trial is not None]
+
+    name: str
+    spec: Spec
+    problem: Problem
+    told: Mapping[str, Any]
+    arms: Sequence[Arm]
+
+    @property
+    def options(self) -> str:
+        """The options of the problem, by which a store knows it."""
+        return with_options(self.spec.problem_options)
+
+    def plans(self, store: Store | None = None) -> dict[str, Plan]:
+        """What each arm tries and chooses, as far as it is known."""
+        return plans(self.spec, self.arms, Measurements(self.told, store))
+
+    def trials(self, store: Store | None = None) -> list[Trial]:
+        """All trials that can be named."""
+        return list(trials(self.plans(store), self.spec))
 
 
-def refuse_impossible(spec: Spec, arms: Sequence[Arm], built: Problem) -> None:
-    """Builds every method once, so that a mistake is told before the first trial and not after hours.
+def prepared(spec: Spec) -> list[Setting]:
+    """Builds everything of a study once: a mistake is told before the first trial and not after hours.
+
+    Raises:
+        ValueError: the study makes no sense.
+    """
+    settings = []
+    for name, own in spec.settings().items():
+        with users_code(f"problem {own.problem!r}"):
+            built = problem(own.problem, **own.problem_options)
+            # Loaded once for all that is asked of it before the first trial.
+            told = describe(replace(built, data=cache(built.data)), own.device)
+        setting = Setting(name, own, built, told, arms(own, told["first_losses"]))
+        _refuse_impossible(setting)
+        settings.append(setting)
+    return settings
+
+
+def _refuse_impossible(setting: Setting) -> None:
+    """Builds every method once.
 
     Raises:
         ValueError: a method does not take its options, or does not go with the route.
     """
-    names = [task.name for task in built.tasks]
-    steps_of(built.source("train"), spec.batch_size)
+    spec = setting.spec
+    names = [task.name for task in setting.problem.tasks]
+    steps_of(setting.problem.source("train"), spec.batch_size)
     for reference, what in ((spec.optimizer, "optimizer"), (spec.schedule, "schedule")):
         if ":" in reference:
             loaded(reference, what)
-    for arm in arms:
-        for trials in protocols.tuning(spec, arm).values():
-            _refuse_impossible(arm, trials[0], names)
+    for label, plan in setting.plans().items():
+        # One trial for every set of options: a mistake may be in one of the values that are tried.
+        tried = {own[0].method_options: own[0] for own in plan.tried[0].values()}
+        for trial in tried.values():
+            _refuse_method(label, trial, names)
 
 
-def _refuse_impossible(arm: Arm, trial: Trial, names: list[str]) -> None:
+def _refuse_method(label: str, trial: Trial, names: list[str]) -> None:
     try:
-        with users_code(f"method {arm.label!r}"):
+        with users_code(f"method {label!r}"):
             balancer(trial, names)
     except TheirError:
         raise
     except ValueError as error:
-        raise ValueError(f"method {arm.label!r}: {error}") from None
+        raise ValueError(f"method {label!r}: {error}") from None
 
 
 def _execute(
@@ -163,7 +203,8 @@ def _adopt(store: Store, spec: Spec, told: Mapping[str, Any], *, keep: bool) -> 
         # What a new method of the user's brings along changes no trial that ran.
         found = {name: digest for name, digest in source.items() if name in ran}
         different = changed(ran, {**{n: d for n, d in ran.items() if n not in source}, **found})
-        if not different and store.get("problem") != told:
+        known = store.get("problems") or {}
+        if not different and any(known[key] != told[key] for key in told if key in known):
             different = ["what the problem says of itself (tasks, metrics, sizes, first losses)"]
         if different and not keep:
             raise ValueError(
@@ -171,9 +212,10 @@ def _adopt(store: Store, spec: Spec, told: Mapping[str, Any], *, keep: bool) -> 
                 "cannot be compared: use another --out, or --keep if you know that they can"
             )
         source = {**ran, **source}
+        told = {**known, **told}
     store.set(
         spec=spec.model_dump(mode="json"),
-        problem=dict(told),
+        problems=dict(told),
         fingerprint=source,
         version=equipoise.__version__,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Mapping
 
-SCHEMA = 2
+from equipoise.study.trial import Trial, canonical
+
+SCHEMA = 3
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE environment (id INTEGER PRIMARY KEY, facts TEXT NOT NULL UNIQUE);
@@ -54,5 +57,24 @@ def _failures_have_a_cause(db: sqlite3.Connection) -> None:
     )
 
 
+def _identity_by_what_is_given(db: sqlite3.Connection) -> None:
+    """2 to 3: trials are known by what is not at its default; a study has a problem for every setting."""
+    db.execute("PRAGMA defer_foreign_keys = ON")
+    for old, record in db.execute("SELECT id, record FROM trial").fetchall():
+        new = Trial.from_json(record)
+        db.execute("UPDATE trial SET id = ?, record = ? WHERE id = ?", (new.id, new.to_json(), old))
+        for table in MEASURED:
+            db.execute(f"UPDATE {table} SET trial = ? WHERE trial = ?", (new.id, old))
+    facts = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    if "problem" in facts:
+        options = canonical(json.loads(facts["spec"]).get("problem_options", {}))
+        told = json.dumps({options: json.loads(facts["problem"])})
+        db.execute("DELETE FROM meta WHERE key = 'problem'")
+        db.execute("INSERT INTO meta VALUES ('problems', ?)", (told,))
+
+
 # By the version that each starts from.
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _failures_have_a_cause}
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
+    1: _failures_have_a_cause,
+    2: _identity_by_what_is_given,
+}

@@ -9,41 +9,49 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from equipoise.methods.catalogue import find
-from equipoise.study.questions import PROTOCOLS
+from equipoise.study.questions import PROTOCOLS, Search
 from equipoise.study.trial import OPTIMIZERS, SCHEDULES, SINGLE_TASK
+from equipoise.study.values import KINDS, STRICT, Range, Rates, Tried
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MethodSpec(_Strict):
+class MethodSpec(BaseModel):
     """One method of a study.
 
     Attributes:
         id: as ``equipoise methods`` lists it, or a class of yours, ``"my_method.py:Class"``.
         options: fixed options.
         arguments: of the balancer around it, such as ``heads``, ``weight_sum`` or ``update_every``.
-        search: options to be tuned, each with the values to try.
+        search: options to be tuned, each with the values to try; with ``{ coarse = [...], fine = 4 }``, which
+            tries finer values around the best one afterwards; or with ``{ low = ..., high = ... }`` where
+            candidates are drawn.
         learning_rates: to try with this method, instead of those of the study.
         label: how tables call it.
     """
 
+    model_config = STRICT
+
     id: str
     options: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
-    search: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    learning_rates: Annotated[list[Positive], Field(min_length=1)] | None = None
+    search: dict[str, Tried] = {}
+    learning_rates: Rates | None = None
     label: str | None = None
 
     @field_validator("id")
@@ -54,7 +62,7 @@ class MethodSpec(_Strict):
         return value
 
 
-class Spec(_Strict):
+class Spec(BaseModel):
     """A study.
 
     Attributes:
@@ -65,7 +73,18 @@ class Spec(_Strict):
         protocol: what is compared with what; see :data:`equipoise.study.PROTOCOLS`.
         methods: ids, or tables with options. Single-task networks and the controls of the protocol
             are always added.
-        learning_rates: each method tries all of them; its best on validation is used.
+        learning_rates: each method tries all of them; its best on validation is used. A table with ``low``
+            and ``high`` where candidates are drawn.
+        weight_decays: to be tried with every learning rate; without them ``weight_decay`` is used.
+        search: ``"grid"``: every value with every other. ``"random"``: draws, on a logarithmic scale unless
+            ranges say otherwise, anew by every seed. ``"optuna"``: proposals of a search that learns from
+            what was tried. The default is that of the protocol: ``"optuna"`` for ``tune``, or else a grid.
+        candidates: of every arm, where they are drawn or proposed.
+        weight_step: of the grid of fixed weights, where the protocol tries all of them.
+        sweep: an option of the problem with its values, such as ``{ width = [16, 64] }``: the whole
+            comparison runs with each; that with the first is the main one.
+        flatness: relative size of a random step away from the trained parameters, such as 0.1: how much the
+            losses on validation rise by it is measured at the end; 0: not.
         tuning: ``"per seed"`` repeats the whole procedure: every seed trains all candidates and takes the
             best on validation, so that differences over seeds contain the noise of tuning. ``"once"``
             chooses by seeds of their own and repeats the chosen candidate only, as papers do.
@@ -88,18 +107,26 @@ class Spec(_Strict):
         allow_unequal_budgets: lets methods have different numbers of tuning trials; the report warns.
     """
 
+    model_config = STRICT
+
     problem: str
     problem_options: dict[str, Any] = {}
     name: str = ""
     protocol: str = "litmus"
     methods: list[MethodSpec] = []
-    learning_rates: Annotated[list[Positive], Field(min_length=1)]
+    learning_rates: Rates
+    weight_decays: Annotated[list[Decay], Field(min_length=1)] | None = None
+    search: Search | None = None
+    candidates: Annotated[int, Field(ge=2)] | None = None
+    weight_step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    sweep: dict[str, Annotated[list[Any], Field(min_length=2)]] = {}
+    flatness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     tuning: Literal["per seed", "once"] = "per seed"
     tuning_seeds: Annotated[int, Field(ge=1)] = 1
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2, 3, 4]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Decay = 0.0
     optimizer: str = "adamw"
     schedule: str = "cosine"
     checkpoint: str = "last"
@@ -125,10 +152,10 @@ class Spec(_Strict):
     def _number_is_range(cls, value: Any) -> Any:
         return list(range(value)) if isinstance(value, int) and value > 0 else value
 
-    @field_validator("seeds", "learning_rates")
+    @field_validator("seeds", "learning_rates", "weight_decays")
     @classmethod
-    def _different(cls, value: list[Any]) -> list[Any]:
-        if len(set(value)) != len(value):
+    def _different(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(set(value)) != len(value):
             raise ValueError(f"{value} repeats an entry; each is run once")
         return value
 
@@ -149,6 +176,58 @@ class Spec(_Strict):
         if value not in PROTOCOLS:
             raise ValueError(f"there is no protocol {value!r}; known: {', '.join(PROTOCOLS)}")
         return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Spec:
+        how = self.how
+        if how == "grid" and self.candidates is not None:
+            raise ValueError(
+                "candidates is for search = 'random' or 'optuna'; a grid has as many as its values make"
+            )
+        if how != "grid" and self.candidates is None:
+            raise ValueError(
+                f"search = {how!r} needs candidates, the number of settings that each arm may try"
+            )
+        if how != "grid" and PROTOCOLS[self.protocol].fixed != "family":
+            raise ValueError(
+                f"protocol {self.protocol!r} tries a grid of fixed weights; it does not take search = {how!r}"
+            )
+        if self.weight_decays is not None and self.weight_decay:
+            raise ValueError("weight_decay and weight_decays exclude each other; give one of them")
+        if len(self.sweep) > 1:
+            raise ValueError(f"sweep has {len(self.sweep)} options: {list(self.sweep)}; give one")
+        both = sorted(set(self.sweep) & set(self.problem_options))
+        if both:
+            raise ValueError(
+                f"{both[0]!r} is in sweep and in problem_options; give it in one of them"
+            )
+        return self
+
+    @property
+    def how(self) -> Search:
+        """How candidates are found."""
+        return self.search or PROTOCOLS[self.protocol].search
+
+    def rate_span(self) -> tuple[float, float]:
+        """The lowest and the highest learning rate."""
+        rates = self.learning_rates
+        return (rates.low, rates.high) if isinstance(rates, Range) else (min(rates), max(rates))
+
+    def decays(self) -> list[float]:
+        """The weight decays to try."""
+        return [self.weight_decay] if self.weight_decays is None else self.weight_decays
+
+    def settings(self) -> dict[str, Spec]:
+        """The study at each value of what it sweeps, by what tells them apart; the main one first."""
+        if not self.sweep:
+            return {"": self}
+        ((option, values),) = self.sweep.items()
+        return {
+            f"{option} = {value}": self.model_copy(
+                update={"sweep": {}, "problem_options": {**self.problem_options, option: value}}
+            )
+            for value in values
+        }
 
     def title(self) -> str:
         """Name of the study."""
@@ -212,7 +291,10 @@ def parse(content: Mapping[str, Any], source: str = "study") -> Spec:
 
 
 def _explain(error: dict[str, Any]) -> str:
-    where = error["loc"]
+    # Which kind of value was taken is no part of the key.
+    where = tuple(part for part in error["loc"] if part not in KINDS)
+    if not where:
+        return str(error["msg"]).removeprefix("Value error, ")
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(
         "."
     )

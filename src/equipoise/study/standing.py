@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 
-from equipoise.study import protocols
-from equipoise.study.selection import Measurements, choose
-from equipoise.study.spec import parse
-from equipoise.study.store import Store
+from equipoise.study.arms import arms
+from equipoise.study.plans import Plan, plans
+from equipoise.study.selection import Measurements, described, study_of
+from equipoise.study.spec import Spec
+from equipoise.study.store import Store, Stored
 from equipoise.study.trial import Trial
 
 WAITING = "waiting"
@@ -48,28 +50,29 @@ def standing(store: Store) -> list[ArmStanding]:
     Raises:
         ValueError: the store holds no study yet.
     """
-    found = Measurements(store)
-    spec = parse(store.get("spec"), str(store.path))
-    arms = protocols.arms(spec, store.get("problem")["first_losses"])
-    choices = choose(spec, arms, found)
+    spec = study_of(store)
+    return [
+        _standing(spec, f"{name}: {label}" if name else label, plan, found.trials)
+        for name, own in spec.settings().items()
+        for told in [described(store, own)]
+        for found in [Measurements(told, store)]
+        for label, plan in plans(own, arms(own, told["first_losses"]), found).items()
+    ]
 
-    def state(trial: Trial) -> str:
-        stored = found.trials.get(trial.id)
-        return WAITING if stored is None else stored.status
 
-    told = []
-    for arm in arms:
-        choice = choices[arm.label]
-        tuning = [state(t) for trials in protocols.tuning(spec, arm).values() for t in trials]
-        chosen = protocols.final(spec, arm, choice.by_seed)
-        finals = {
-            seed: WAITING if trial is None else state(trial)
-            for seed, trial in zip(spec.seeds, chosen, strict=True)
-        }
-        scores = [score for score in choice.scores.values() if np.isfinite(score)]
-        best = max(scores, default=float("nan"))
-        told.append(ArmStanding(arm.label, tuning, finals, best, apart=spec.tuning == "once"))
-    return told
+def _standing(spec: Spec, label: str, plan: Plan, stored: Mapping[str, Stored]) -> ArmStanding:
+    def state(trial: Trial | None) -> str:
+        return WAITING if trial is None or trial.id not in stored else stored[trial.id].status
+
+    tuning = [state(trial) for tried in plan.tried for own in tried.values() for trial in own]
+    # Candidates that cannot be named yet.
+    whole = plan.arm.space.size * len(plan.tried)
+    waiting = 0 if plan.choice.complete else whole - sum(map(len, plan.tried))
+    finals = dict(zip(spec.seeds, map(state, plan.finals), strict=True))
+    scores = [score for score in plan.choice.scores.values() if np.isfinite(score)]
+    best = max(scores, default=float("nan"))
+    apart = spec.tuning == "once"
+    return ArmStanding(label, tuning + [WAITING] * waiting, finals, best, apart)
 
 
 def seconds_left(store: Store, waiting: int) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from equipoise.study import database, schema
 from equipoise.study.database import StoreError, told
-from equipoise.study.trial import Cost, Failure, Outcome, Result, Trial
+from equipoise.study.trial import FINISHED, Cost, Failure, Outcome, Result, Trial
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Stored:
 
     Attributes:
         trial: the trial.
-        status: ``"done"``, ``"diverged"`` or ``"failed"``.
+        status: ``"done"``, ``"diverged"``, ``"pruned"`` or ``"failed"``.
         note: what diverged, or the error; empty otherwise.
         attempts: how often it was begun.
         cost: what it spent; None for a failed one.
@@ -156,7 +156,7 @@ class Store:
         A failed trial is recorded too, and gives way to a later outcome; a finished one never does.
         """
         with self._transaction():
-            if self._status(trial.id) in ("done", "diverged"):
+            if self._status(trial.id) in FINISHED:
                 return
             self._db.execute("DELETE FROM trial WHERE id = ?", (trial.id,))
             self._add(trial, outcome, self._environment(environment))
@@ -235,10 +235,7 @@ class Store:
 
     def missing(self, trials: Iterable[Trial]) -> list[Trial]:
         """Those without a result, in the order given; a failed trial has none."""
-        have = {
-            row[0]
-            for row in self._rows("SELECT id FROM trial WHERE status IN ('done', 'diverged')")
-        }
+        have = {row[0] for row in self._rows("SELECT id FROM trial WHERE status != 'failed'")}
         return list({trial.id: trial for trial in trials if trial.id not in have}.values())
 
     def trials(self) -> dict[str, Stored]:

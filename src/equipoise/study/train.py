@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.problems import Batch, Problem, Source, Tensors, problem
-from equipoise.problems.nesting import tensors
+from equipoise.problems import Batch, Problem, Source, problem
 from equipoise.study.building import balancer, optimizer, schedule
 from equipoise.study.counting import Counter
+from equipoise.study.feeding import Feed
+from equipoise.study.flatness import losses_around
 from equipoise.study.measuring import Scores, broken, criterion, scores, task_gradients
+from equipoise.study.pruning import below
 from equipoise.study.rehearsal import steps_of, why
 from equipoise.study.trial import Cost, GradientRow, MetricRow, Result, Trial, WeightRow
 
@@ -31,9 +33,15 @@ PIECE = 1024
 PROBE = 256
 # The split of test numbers that were taken at the best epoch on validation.
 TEST_AT_BEST = "test at best"
+# That of the losses on validation at random steps away from the trained parameters.
+AROUND = "around"
+# Told after each epoch what validation found, and says why the trial is to be given up, or nothing.
+Watch = Callable[[int, Scores], str]
 
 
-def run(trial: Trial, threads: int = 1, steps: int | None = None) -> Result:
+def run(
+    trial: Trial, threads: int = 1, steps: int | None = None, watch: Watch | None = None
+) -> Result:
     """Runs a trial.
 
     The same trial gives the same numbers wherever it runs on the same kind of machine: every random
@@ -43,19 +51,24 @@ def run(trial: Trial, threads: int = 1, steps: int | None = None) -> Result:
         trial: what to run.
         threads: torch threads.
         steps: of an epoch at most, for a look at it.
+        watch: may give the trial up after an epoch; None leaves that to the bars of the trial.
 
     Raises:
         ValueError: the problem or the method does not exist, or does not take its options.
     """
     with _threads(threads):
-        return _Run(trial, threads, steps).result()
+        return _Run(trial, threads, steps, watch).result()
 
 
 class _Run:
-    def __init__(self, trial: Trial, threads: int, steps: int | None = None) -> None:
+    def __init__(
+        self, trial: Trial, threads: int, steps: int | None = None, watch: Watch | None = None
+    ) -> None:
         self.trial = trial
         self.threads = threads
         self.most = steps
+        self.watch = watch or self._bars
+        self.pruned = False
         self.began = time.perf_counter()
         self.problem: Problem = problem(trial.problem, **json.loads(trial.problem_options))
         every = [task.name for task in self.problem.tasks]
@@ -77,12 +90,15 @@ class _Run:
         self.gradients: list[GradientRow] = []
         self.times: list[float] = []
         self.counter = Counter()
-        self.order = hashlib.sha256()
+        self.found: Scores = {}
         self.best: tuple[float, int, Any] | None = None
 
     def result(self) -> Result:
         """Trains, measures, and gathers what was found."""
-        note = self._train(self._source("train"))
+        data = self._source("train")
+        trial = self.trial
+        self.feed = Feed(data, self.names, trial.batch_size, self.parts, trial.device)
+        note = self._train(data)
         # The only place that asks for the test split.
         if self.trial.stage == "final" and not note:
             test = self._source("test")
@@ -100,14 +116,14 @@ class _Run:
             seconds=time.perf_counter() - self.began,
         )
         return Result(
-            status="diverged" if note else "done",
+            status="pruned" if self.pruned else "diverged" if note else "done",
             note=note,
             metrics=tuple(self.metrics),
             weights=tuple(self.weights),
             gradients=tuple(self.gradients),
             cost=cost,
             initial=self.initial,
-            order=self.order.hexdigest()[:16],
+            order=self.feed.order(),
             threads=self.threads,
         )
 
@@ -126,21 +142,42 @@ class _Run:
         probe = next(iter(data.batches(PROBE, None))).to(self.trial.device)
         for epoch in range(1, self.trial.epochs + 1):
             with self.counter.watching(self.model):
-                note = self._epoch(epoch, data, steps, advance)
-            note = note or self._evaluate(epoch, "validation", validation)
+                note = self._epoch(epoch, steps, advance)
+            note = note or self._evaluate(epoch, "validation", validation) or self._given_up(epoch)
             if note:
                 return note
             self._trace(epoch, probe)
+        if self.trial.flatness:
+            self._look_around(validation)
         return ""
 
-    def _epoch(self, epoch: int, data: Source, steps: int, advance: Callable[[], None]) -> str:
+    def _given_up(self, epoch: int) -> str:
+        if epoch == self.trial.epochs:
+            return ""
+        note = self.watch(epoch, self.found)
+        self.pruned = bool(note)
+        return note
+
+    def _bars(self, epoch: int, found: Scores) -> str:
+        return below(self.trial.bars, self.problem, epoch, found)
+
+    def _look_around(self, data: Source) -> None:
+        """How far the losses on validation rise at random steps away from the trained parameters."""
+        batches = [batch.to(self.trial.device) for batch in data.batches(PIECE, None)]
+        size, seed = self.trial.flatness, self.trial.seed
+        found = losses_around(self.problem, self.model, self.names, batches, size, seed)
+        for name, loss in found.items():
+            if math.isfinite(loss):
+                self.metrics.append(MetricRow(self.trial.epochs, AROUND, name, "loss", loss))
+
+    def _epoch(self, epoch: int, steps: int, advance: Callable[[], None]) -> str:
         self.model.train()
         raw: dict[str, list[float]] = {name: [] for name in self.names}
         given: dict[str, list[float]] = {}
         # The order of the batches comes from the seed and the epoch alone: no method can change it.
         seed = 1_000_003 * self.trial.seed + epoch
         drawn = 0
-        for number, step in enumerate(islice(self._steps(data, seed), steps)):
+        for number, step in enumerate(islice(self.feed.steps(seed), steps)):
             drawn += 1
             # Masks of dropout are those of this step under every method, however much the last one drew.
             torch.manual_seed(hash((self.trial.seed, epoch, number)) % 2**63)
@@ -176,27 +213,6 @@ class _Run:
         if self.balancer is not None:
             self.balancer.end_epoch()
         return ""
-
-    def _steps(self, data: Source, seed: int) -> Iterator[list[Batch]]:
-        """The batches of each step: one, or several that together are as large.
-
-        What lies in memory is cut after it was drawn, so that every method sees the same examples in a step.
-        """
-        count, size = self.parts, self.trial.batch_size
-        cut = count == 1 or isinstance(data, Tensors)
-        batches = iter(data.batches(size if cut else max(size // count, 1), seed))
-        while True:
-            drawn = [batch.to(self.trial.device) for batch in islice(batches, 1 if cut else count)]
-            if len(drawn) < (1 if cut else count):
-                return
-            self._note_order(drawn[0])
-            parts = _parts(drawn[0], count) if cut else drawn
-            yield [batch.only(self.names) for batch in parts]
-
-    def _note_order(self, batch: Batch) -> None:
-        for tensor in islice(tensors(batch.inputs), 1):
-            sample = tensor.detach().flatten()[:256].cpu().contiguous()
-            self.order.update(sample.view(torch.uint8).numpy().tobytes())
 
     def _losses(self, batch: Batch) -> Losses:
         self.counter.forward(batch.size)
@@ -237,6 +253,7 @@ class _Run:
         for (task, metric), value in found.items():
             self.metrics.append(MetricRow(epoch, name, task, metric, value))
         if name == "validation":
+            self.found = found
             self._keep_best(epoch, found)
         return ""
 
@@ -265,19 +282,6 @@ class _Run:
                 # Undefined where a gradient vanished: then there is no angle to report.
                 if math.isfinite(cosines[i][j]):
                     self.gradients.append(GradientRow(epoch, names[j], name, cosines[i][j]))
-
-
-def _parts(batch: Batch, count: int) -> list[Batch]:
-    """The batch in equal parts."""
-    if count == 1:
-        return [batch]
-    size = batch.size // count
-    if size == 0:
-        raise ValueError(
-            f"a batch of {batch.size} has no {count} parts, which the method needs; enlarge batch_size"
-        )
-    whole = Tensors(batch.inputs, batch.targets)
-    return [whole.take(slice(k * size, (k + 1) * size)) for k in range(count)]
 
 
 def _digest(weights: Any) -> str:

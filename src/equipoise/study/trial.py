@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
 Stage = Literal["tune", "final"]
 Cause = Literal["error", "memory", "death", "time"]
 SINGLE_TASK = "stl"
+# What ends a trial for good; a failed one is tried again.
+FINISHED = ("done", "diverged", "pruned")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 
@@ -45,6 +47,9 @@ class Trial:
         batch_size: examples in a step; a last incomplete batch is dropped.
         checkpoint: ``"last"``; or a criterion on validation, ``"loss"`` or ``"task/metric"``, at whose best
             epoch test numbers are taken beside those of the last.
+        flatness: how far parameters are moved at random, relative to their norm, to see how much the loss on
+            validation rises at the end; 0: not looked at.
+        bars: a search's look at a trial half-way, as canonical JSON; see :mod:`equipoise.study.pruning`.
         route: where task gradients are taken, as in :class:`equipoise.Balancer`.
         weight_sum: convention for the sum of the weights, as in :class:`equipoise.Balancer`.
         device: where the trial computes.
@@ -65,6 +70,8 @@ class Trial:
     epochs: int
     batch_size: int
     checkpoint: str = "last"
+    flatness: float = 0.0
+    bars: str = "{}"
     route: str = "auto"
     weight_sum: str = "paper"
     device: str = "cpu"
@@ -78,8 +85,16 @@ class Trial:
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 of the canonical JSON of all fields."""
-        return hashlib.sha256(canonical(asdict(self)).encode()).hexdigest()
+        """SHA-256 of the canonical JSON of all fields that are not at their default.
+
+        Hence a field that a later version adds leaves the identity of earlier trials as it is.
+        """
+        given = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        }
+        return hashlib.sha256(canonical(given).encode()).hexdigest()
 
     def options(self) -> dict[str, Any]:
         """The method's options."""
@@ -156,14 +171,14 @@ class Result:
     """What a trial found. A training run that left the finite numbers is a result too.
 
     Attributes:
-        status: ``"done"`` or ``"diverged"``.
-        note: what diverged and where; empty otherwise.
+        status: ``"done"``, ``"diverged"``, or ``"pruned"`` where a search gave the trial up half-way.
+        note: what diverged, or was below which bar, and where; empty otherwise.
         initial: digest of the initial weights.
         order: digest of the order of all training examples.
         threads: torch threads it ran with.
     """
 
-    status: Literal["done", "diverged"]
+    status: Literal["done", "diverged", "pruned"]
     note: str
     metrics: tuple[MetricRow, ...]
     weights: tuple[WeightRow, ...]

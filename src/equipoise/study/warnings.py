@@ -81,9 +81,10 @@ def _edge(found: Findings) -> Iterator[str]:
             continue
         tried = {"learning rate": [one.learning_rate for one in each.choice.scores]}
         values = {"learning rate": chosen.learning_rate}
-        for option, given in each.arm.search.items():
+        for option in each.arm.search:
+            given = [one.option(option) for one in each.choice.scores]
             if all(isinstance(value, int | float) for value in given):
-                tried[option], values[option] = list(given), chosen.option(option)
+                tried[option], values[option] = given, chosen.option(option)
         for name, value in values.items():
             if len(set(tried[name])) > 1 and value in (min(tried[name]), max(tried[name])):
                 side = "lowest" if value == min(tried[name]) else "highest"
@@ -106,9 +107,10 @@ def _stand_in(found: Findings) -> Iterator[str]:
 
 
 def _few_rates(found: Findings) -> Iterator[str]:
-    if len(found.spec.learning_rates) < 3:
+    tried = {one.learning_rate for one in found.arm("ew").choice.scores}
+    if len(tried) < 3:
         yield (
-            f"Only {len(found.spec.learning_rates)} learning rate(s) were tried for each method; methods "
+            f"Only {len(tried)} learning rate(s) were tried for each method; methods "
             f"differ in the scale of their updates, so that a comparison may be one of learning rates."
         )
 
@@ -176,7 +178,8 @@ def _one_rate(found: Findings) -> Iterator[str]:
     """Methods that spent their trials on an option of their own instead of the learning rate."""
     for each in found.arms:
         rates = {one.learning_rate for one in each.choice.scores}
-        if len(rates) == 1 and len(found.spec.learning_rates) > 1 and each.arm.search:
+        lowest, highest = found.spec.rate_span()
+        if len(rates) == 1 and lowest < highest and each.arm.search:
             yield (
                 f"The learning rate of {each.arm.label} was not tuned: its trials, as many as those of the "
                 f"others, went to {' and '.join(each.arm.search)} at {rates.pop():g}."
@@ -220,7 +223,8 @@ def _crowded(found: Findings) -> Iterator[str]:
 def _sgd(found: Findings) -> Iterator[str]:
     spec = found.spec
     tasks = len(found.single)
-    narrow = max(spec.learning_rates) < tasks * min(spec.learning_rates)
+    lowest, highest = spec.rate_span()
+    narrow = highest < tasks * lowest
     if spec.optimizer == "sgd" and spec.weight_sum == "paper" and narrow:
         yield (
             f"Under SGD the sum of the weights is a factor of the learning rate, and papers differ in "

@@ -1,0 +1,294 @@
+"""From arms to trials: what each arm tries, what it chooses by validation, and its final trials.
+
+A plan is a function of what is known. It names all trials that can be named now; once they have run, a plan
+made again may name more, until none is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from equipoise.study import pruning
+from equipoise.study.arms import Arm
+from equipoise.study.selection import Measurements
+from equipoise.study.spaces import Candidate, Known
+from equipoise.study.spec import Spec
+from equipoise.study.statistics import Array, change, delta_m
+from equipoise.study.trial import SINGLE_TASK, Trial, with_options
+
+# Away from the seeds of final trials, so that a final trial never repeats a run it was selected by.
+FIRST_TUNING_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What tuning found for an arm.
+
+    Attributes:
+        by_seed: the best candidate on validation of each seed of the study; None where no candidate finished,
+            or not all are known. Where tuning is done once, all are the same.
+        scores_by_seed: of each candidate, for each seed: Delta_m on validation against the tuned single-task
+            networks (the first metric for a single-task arm), NaN where it diverged, failed or has not run,
+            None where that seed does not try it.
+        complete: whether every tuning trial has an outcome.
+    """
+
+    by_seed: tuple[Candidate | None, ...]
+    scores_by_seed: Mapping[Candidate, tuple[float | None, ...]]
+    complete: bool
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """The candidate that most seeds chose; of several, the one with the best score."""
+        chosen = [each for each in self.by_seed if each is not None]
+        if not chosen:
+            return None
+        return max(set(chosen), key=lambda each: (chosen.count(each), self.scores[each]))
+
+    @property
+    def scores(self) -> dict[Candidate, float]:
+        """The mean score of each candidate over the seeds that tried it, NaN where one is missing."""
+        return {
+            each: float(np.mean([score for score in scores if score is not None]))
+            for each, scores in self.scores_by_seed.items()
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of an arm.
+
+    Attributes:
+        arm: the arm.
+        tried: candidates with their trials, for every run of the tuning procedure.
+        choice: what it chose.
+        finals: the final trial of each seed; None where nothing is chosen yet, or nothing finished.
+    """
+
+    arm: Arm
+    tried: tuple[Mapping[Candidate, tuple[Trial, ...]], ...]
+    choice: Choice
+    finals: tuple[Trial | None, ...]
+
+
+def plans(spec: Spec, arms: Sequence[Arm], found: Measurements) -> dict[str, Plan]:
+    """The plan of each arm, by label.
+
+    A single-task network is chosen by the first metric of its task; every other arm by Delta_m against
+    the mean of the chosen single-task networks. Only rows of the validation split are read.
+    """
+    return _Planner(spec, arms, found).plans()
+
+
+def trials(planned: Mapping[str, Plan], spec: Spec) -> Iterator[Trial]:
+    """All trials of some plans, each once: those of tuning, then the final ones.
+
+    Seed by seed, so that what is paired runs at about the same time, under the same load.
+    """
+    seen: dict[Trial, None] = {}
+    for number in range(len(procedures(spec))):
+        for plan in planned.values():
+            for own in plan.tried[number].values():
+                seen.update(dict.fromkeys(own))
+    for number in range(len(spec.seeds)):
+        for plan in planned.values():
+            final = plan.finals[number]
+            if final is not None:
+                seen[final] = None
+    yield from seen
+
+
+def procedures(spec: Spec) -> list[list[int]]:
+    """The seeds of every run of the tuning procedure.
+
+    Where every seed tunes for itself, the trial of its best candidate is its final one: it measures the test
+    split after its last epoch, which nothing looks at unless the candidate was chosen.
+    """
+    if spec.tuning == "per seed":
+        return [[seed] for seed in spec.seeds]
+    return [[FIRST_TUNING_SEED + number for number in range(spec.tuning_seeds)]]
+
+
+@dataclass
+class _Planner:
+    spec: Spec
+    arms: Sequence[Arm]
+    found: Measurements
+    done: dict[str, Plan] = field(default_factory=dict)
+    made: dict[tuple[str, Candidate, str, int], Trial] = field(default_factory=dict)
+
+    def plans(self) -> dict[str, Plan]:
+        for arm in self.arms:
+            if arm.method == SINGLE_TASK:
+                self.done[arm.label] = self._plan(arm)
+        for arm in self.arms:
+            if arm.method != SINGLE_TASK:
+                self.done[arm.label] = self._plan(arm)
+        return {arm.label: self.done[arm.label] for arm in self.arms}
+
+    def _plan(self, arm: Arm) -> Plan:
+        stage = "final" if self.spec.tuning == "per seed" else "tune"
+        tried, scored, chosen = [], [], []
+        complete = True
+        for number, seeds in enumerate(procedures(self.spec)):
+            known = self._known(arm, stage, seeds, number)
+            candidates = arm.space.candidates(known)
+            own = {c: self._trials(arm, c, stage, seeds) for c in dict.fromkeys(candidates or ())}
+            ended = candidates is not None and all(
+                self.found.known(trial) for each in own.values() for trial in each
+            )
+            scores = {c: self._score(arm, each) for c, each in own.items()}
+            tried.append(own)
+            scored.append(scores)
+            chosen.append(_best(scores) if ended else None)
+            complete &= ended
+        if self.spec.tuning == "once":
+            scored, chosen = scored * len(self.spec.seeds), chosen * len(self.spec.seeds)
+        every = dict.fromkeys(candidate for scores in scored for candidate in scores)
+        by_candidate = {c: tuple(scores.get(c) for scores in scored) for c in every}
+        finals = [
+            None if candidate is None else self._trial(arm, candidate, "final", seed)
+            for candidate, seed in zip(chosen, self.spec.seeds, strict=True)
+        ]
+        return Plan(arm, tuple(tried), Choice(tuple(chosen), by_candidate, complete), tuple(finals))
+
+    def _known(self, arm: Arm, stage: Any, seeds: Sequence[int], number: int) -> Known:
+        def score(candidate: Candidate) -> float | None:
+            own = self._trials(arm, candidate, stage, seeds)
+            ready = arm.method == SINGLE_TASK or self._referred
+            if not ready or not all(self.found.known(trial) for trial in own):
+                return None
+            return self._score(arm, own)
+
+        def weights(label: str) -> Mapping[str, float] | None:
+            plan = self.done.get(label)
+            if plan is None or not plan.choice.complete:
+                return None
+            candidate = plan.choice.by_seed[number]
+            return {} if candidate is None else self.found.weights(plan.tried[number][candidate][0])
+
+        def bars(candidates: Sequence[Candidate]) -> str:
+            if arm.method == SINGLE_TASK or not self._referred:
+                return "{}"
+            curves = [self._curve(self._trials(arm, c, stage, seeds)[0]) for c in candidates]
+            reference = dict(
+                zip(
+                    ((m.task, m.metric) for m in self.found.measures),
+                    map(float, self.reference),
+                    strict=True,
+                )
+            )
+            return pruning.bars(reference, pruning.medians([each for each in curves if each]))
+
+        return Known(seeds[0], score, weights, bars)
+
+    def _curve(self, trial: Trial) -> dict[int, float]:
+        epochs = self.found.curve(trial, "validation")
+        return {epoch: self._delta(self.found.row(row)) for epoch, row in epochs.items()}
+
+    def _score(self, arm: Arm, own: Sequence[Trial]) -> float:
+        """NaN where a trial did not finish, or there is nothing to compare with yet."""
+        row = np.mean([self.found.last(trial, "validation") for trial in own], axis=0)
+        if arm.task is None:
+            return self._delta(row)
+        first = int(np.flatnonzero(self.found.task_of == self.found.tasks.index(arm.task))[0])
+        return float(row[first] * (1.0 if self.found.higher[first] else -1.0))
+
+    def _delta(self, row: Array) -> float:
+        against = change(row[None], self.reference[None], self.found.higher)
+        return float(delta_m(against.values, self.found.task_of)[0])
+
+    @cached_property
+    def _referred(self) -> bool:
+        """Whether what Delta_m is taken against is final."""
+        single = [self.done[arm.label].choice for arm in self.arms if arm.method == SINGLE_TASK]
+        return all(choice.complete for choice in single) and bool(np.isfinite(self.reference).all())
+
+    @cached_property
+    def reference(self) -> Array:
+        """The mean on validation of the chosen single-task networks, ``[M]``.
+
+        Equal weights stand in for a task of which no network finished.
+        """
+        found = self.found
+        reference = np.full(len(found.measures), np.nan)
+        for arm in self.arms:
+            if arm.task is None:
+                continue
+            plan = self.done[arm.label]
+            mine = found.task_of == found.tasks.index(arm.task)
+            rows = [
+                np.mean([found.last(trial, "validation") for trial in own[candidate]], axis=0)
+                for own, candidate in zip(plan.tried, plan.choice.by_seed, strict=False)
+                if candidate is not None
+            ]
+            if rows:
+                reference[mine] = np.mean(rows, axis=0)[mine]
+        if np.isfinite(reference).all():
+            return reference
+        return self._without_single_task(reference)
+
+    def _without_single_task(self, reference: Array) -> Array:
+        equal = next(arm for arm in self.arms if arm.label == "ew")
+        stage = "final" if self.spec.tuning == "per seed" else "tune"
+        rows = []
+        for seeds in procedures(self.spec):
+            nothing = Known(seeds[0], lambda _: None, lambda _: None, lambda _: "{}")
+            for candidate in equal.space.candidates(nothing) or ():
+                own = self._trials(equal, candidate, stage, seeds)
+                rows.append(
+                    np.mean([self.found.last(trial, "validation") for trial in own], axis=0)
+                )
+        finite = [row for row in rows if np.isfinite(row).all()]
+        if not finite:
+            return reference
+        return np.where(np.isfinite(reference), reference, np.mean(finite, axis=0))
+
+    def _trials(
+        self, arm: Arm, candidate: Candidate, stage: Any, seeds: Sequence[int]
+    ) -> tuple[Trial, ...]:
+        return tuple(self._trial(arm, candidate, stage, seed) for seed in seeds)
+
+    def _trial(self, arm: Arm, candidate: Candidate, stage: Any, seed: int) -> Trial:
+        key = (arm.label, candidate, stage, seed)
+        if key not in self.made:
+            self.made[key] = self._make(arm, candidate, stage, seed)
+        return self.made[key]
+
+    def _make(self, arm: Arm, candidate: Candidate, stage: Any, seed: int) -> Trial:
+        # A single-task network has no weights to balance: fields that do not touch it stay at their
+        # default, so that studies that differ there share its trials.
+        single = arm.method == SINGLE_TASK
+        spec = self.spec
+        return Trial(
+            problem=spec.problem,
+            problem_options=with_options(spec.problem_options),
+            method=arm.method,
+            method_options=candidate.options,
+            arguments=with_options(arm.arguments),
+            task=arm.task,
+            stage=stage,
+            seed=seed,
+            learning_rate=candidate.learning_rate,
+            weight_decay=candidate.weight_decay,
+            optimizer=spec.optimizer,
+            schedule=spec.schedule,
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            checkpoint=spec.checkpoint,
+            flatness=0.0 if single or stage == "tune" else spec.flatness,
+            bars=candidate.bars,
+            route="auto" if single else spec.route,
+            weight_sum="paper" if single else spec.weight_sum,
+            device=spec.device,
+        )
+
+
+def _best(scores: Mapping[Candidate, float]) -> Candidate | None:
+    finite = [each for each, score in scores.items() if np.isfinite(score)]
+    return max(finite, key=lambda each: scores[each]) if finite else None

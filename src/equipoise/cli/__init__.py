@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 # What the commands need beyond torch, and nothing that only the report needs.
-_NEEDED = ("typer", "rich", "numpy", "scipy", "pydantic", "sklearn")
+_NEEDED = ("typer", "rich", "numpy", "scipy", "pydantic", "sklearn", "moocore")
 
 
 def prepare() -> Callable[[], object]:

@@ -34,6 +34,7 @@ class Arm:
         task: of a single-task arm.
         control: added by the protocol whether asked for or not.
         exhaustive: whether it stands outside of equal budgets, as brute force does.
+        frozen: label of the arm whose mean weights it takes as fixed ones; empty for others.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Arm:
     task: str | None = None
     control: bool = False
     exhaustive: bool = False
+    frozen: str = ""
 
 
 def arms(spec: Spec, first_losses: Mapping[str, float]) -> list[Arm]:
@@ -179,7 +181,14 @@ def _dynamic(arm: Arm) -> bool:
 def _frozen(spec: Spec, arm: Arm, tasks: tuple[str, ...]) -> Arm:
     axes = Axes(spec.learning_rates, spec.decays())
     space = Frozen(arm.label, axes, tasks)
-    return Arm(f"{arm.label}, frozen", SCALARIZATION, space, search=("weights",), exhaustive=True)
+    return Arm(
+        f"frozen {arm.label}",
+        SCALARIZATION,
+        space,
+        search=("weights",),
+        exhaustive=True,
+        frozen=arm.label,
+    )
 
 
 def _label(wanted: MethodSpec) -> str:

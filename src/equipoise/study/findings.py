@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from equipoise.study.arms import Arm, arms
 from equipoise.study.plans import Choice, Plan, plans
+from equipoise.study.price import Spent, spent
 from equipoise.study.questions import PROTOCOLS
 from equipoise.study.selection import Measure, Measurements, described, study_of
 from equipoise.study.spec import Spec
@@ -29,25 +30,6 @@ from equipoise.study.statistics import (
 )
 from equipoise.study.store import Store, Stored
 from equipoise.study.trial import SINGLE_TASK, Trial
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What an arm's final trials cost.
-
-    Attributes:
-        step_ms: wall time of a step, the median over runs.
-        ratio: to equal weighting, the median over runs paired by seed.
-        backwards: backward passes through the trunk in a step.
-        seconds: wall time of a run.
-        samples: training examples seen in a run.
-    """
-
-    step_ms: float
-    ratio: float
-    backwards: float
-    seconds: float
-    samples: int
 
 
 @dataclass
@@ -116,7 +98,8 @@ class Findings:
     """All numbers of a study.
 
     Attributes:
-        spec: the study.
+        spec: the study, at one setting of what it sweeps.
+        settings: names of all settings.
         problem: description of the problem.
         measures: the columns M.
         plain: columns whose single-task reference is near zero, ``[M]``: no percentages, plain differences.
@@ -125,6 +108,8 @@ class Findings:
         baselines: labels of the arms that the others are compared with, in their order.
         single: single-task arms, by task.
         arms: all others, in the order of the study.
+        frozen: the mean weights of some of them as fixed weights, by the label of the dynamic arm.
+        thawed: dynamic minus frozen weights, by the same labels: a family of its own.
         store: trials and measurements.
         environments: where trials ran.
         weights: rows ``(trial, epoch, task, mean, std)`` of the weights applied.
@@ -132,6 +117,7 @@ class Findings:
     """
 
     spec: Spec
+    settings: tuple[str, ...]
     problem: dict[str, Any]
     measures: list[Measure]
     plain: NDArray[np.bool_]
@@ -139,6 +125,8 @@ class Findings:
     baselines: list[str]
     single: dict[str, ArmFindings]
     arms: list[ArmFindings]
+    frozen: dict[str, ArmFindings]
+    thawed: dict[str, Difference]
     found: Measurements
     environments: dict[int, dict[str, Any]]
     weights: list[tuple[Any, ...]]
@@ -151,7 +139,7 @@ class Findings:
     @property
     def all_arms(self) -> list[ArmFindings]:
         """Single-task arms and the others."""
-        return [*self.single.values(), *self.arms]
+        return [*self.single.values(), *self.arms, *self.frozen.values()]
 
     @property
     def stored(self) -> dict[str, Stored]:
@@ -191,15 +179,19 @@ def findings(
             -1, reference.shape[1]
         )
     entries = [_arm(spec, plan, found, whole) for plan in planned.values()]
-    compared = [entry for entry in entries if entry.arm.method != SINGLE_TASK]
+    frozen = {entry.arm.frozen: entry for entry in entries if entry.arm.frozen}
+    compared = [e for e in entries if e.arm.method != SINGLE_TASK and not e.arm.frozen]
     _rank(compared, found)
     wanted = PROTOCOLS[spec.protocol].baselines if baselines is None else baselines
     labels = [entry.arm.label for entry in compared]
     present = [label for label in wanted if label in labels]
     _compare(compared, present)
-    _price(entries, found)
+    equal = _stored(planned["ew"], found)
+    for entry in entries:
+        entry.spent = spent(_stored(entry.plan, found), equal)
     return Findings(
         spec=spec,
+        settings=tuple(settings),
         problem=told,
         measures=found.measures,
         plain=near_zero(whole),
@@ -207,11 +199,27 @@ def findings(
         baselines=present,
         single={entry.arm.task: entry for entry in entries if entry.arm.task is not None},
         arms=compared,
+        frozen=frozen,
+        thawed=_thawed({e.arm.label: e for e in compared}, frozen),
         found=found,
         environments=store.environments(),
         weights=store.table("weight")[1],
         gradients=store.table("gradient")[1],
     )
+
+
+def _thawed(
+    dynamic: Mapping[str, ArmFindings], frozen: Mapping[str, ArmFindings]
+) -> dict[str, Difference]:
+    if not frozen:
+        return {}
+    gaps = np.stack([dynamic[label].deltas - each.deltas for label, each in frozen.items()])
+    found = compare(np.vstack([np.zeros_like(gaps[:1]), gaps]), [0])
+    return {label: found[number + 1, 0] for number, label in enumerate(frozen)}
+
+
+def _stored(plan: Plan, found: Measurements) -> list[Stored | None]:
+    return [None if trial is None else found.trials.get(trial.id) for trial in plan.finals]
 
 
 def _reference(single: Array, task_of: NDArray[np.int64]) -> Array:
@@ -286,29 +294,3 @@ def _compare(entries: Sequence[ArmFindings], baselines: Sequence[str]) -> None:
     gaps = compare(values, [labels.index(label) for label in baselines])
     for (arm, baseline), gap in gaps.items():
         entries[arm].against[labels[baseline]] = gap
-
-
-def _price(entries: Sequence[ArmFindings], found: Measurements) -> None:
-    def costs(entry: ArmFindings) -> list[Stored | None]:
-        stored = [None if trial is None else found.trials.get(trial.id) for trial in entry.trials]
-        return [each if each and each.cost and each.status == "done" else None for each in stored]
-
-    equal = next((each for each in entries if each.arm.label == "ew"), None)
-    base = costs(equal) if equal else []
-    for entry in entries:
-        pairs = [
-            (each.cost, other.cost if other else None)
-            for each, other in zip(costs(entry), base or [None] * len(entry.trials), strict=False)
-            if each and each.cost
-        ]
-        if not pairs:
-            continue
-        ratios = [own.step_ms / other.step_ms for own, other in pairs if other]
-        own = [cost for cost, _ in pairs]
-        entry.spent = Spent(
-            step_ms=float(np.median([cost.step_ms for cost in own])),
-            ratio=float(np.median(ratios)) if ratios else float("nan"),
-            backwards=float(np.mean([cost.backwards / cost.steps for cost in own])),
-            seconds=float(np.median([cost.seconds for cost in own])),
-            samples=own[0].samples,
-        )

@@ -1,6 +1,7 @@
 """Sets of trade-offs: how much they dominate, and how far apart two of them lie.
 
 Lower is better in every objective. Letters of the shapes: N points, R points of a reference, K objectives.
+The computations are those of moocore.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ import numpy as np
 
 from equipoise.study.statistics.deltas import Array, Mask
 
+# moocore is loaded where it is used: it takes longer to load than all that most studies ask of it.
+
 
 def front(points: Array) -> Mask:
     """Which of ``[N, K]`` no other point dominates; of equal points all or none, ``[N]``."""
-    no_worse = (points[:, None] <= points[None]).all(-1)
-    better = (points[:, None] < points[None]).any(-1)
-    return np.asarray(~(no_worse & better).any(0))
+    if not len(points):
+        return np.zeros(0, dtype=bool)
+    import moocore
+
+    return np.asarray(moocore.is_nondominated(points, keep_weakly=True))
 
 
 def hypervolume(points: Array, reference: Array) -> float:
     """Volume that a set dominates below a reference point.
-
-    Exact, slice by slice along the last objective; meant for tens of points in few objectives.
 
     Args:
         points: ``[N, K]``; those not below the reference in every objective add nothing.
@@ -30,22 +33,10 @@ def hypervolume(points: Array, reference: Array) -> float:
         Zitzler and Thiele, *Multiobjective Evolutionary Algorithms: A Comparative Case Study and the
         Strength Pareto Approach*, IEEE Trans. Evol. Comput. 1999.
     """
+    import moocore
+
     inside = points[(points < reference).all(-1)]
-    if not len(inside):
-        return 0.0
-    inside = np.unique(inside[front(inside)], axis=0)
-    if len(reference) == 1:
-        return float(reference[0] - inside.min())
-    inside = inside[np.argsort(inside[:, -1], kind="stable")]
-    ends = np.append(inside[1:, -1], reference[-1])
-    heights = ends - inside[:, -1]
-    return float(
-        sum(
-            height * hypervolume(inside[: count + 1, :-1], reference[:-1])
-            for count, height in enumerate(heights)
-            if height > 0
-        )
-    )
+    return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
 
 
 def additive_epsilon(points: Array, reference: Array) -> float:
@@ -61,7 +52,9 @@ def additive_epsilon(points: Array, reference: Array) -> float:
         Zitzler et al., *Performance Assessment of Multiobjective Optimizers*, IEEE Trans. Evol. Comput.
         2003.
     """
-    return float((points[:, None] - reference[None]).max(-1).min(0).max())
+    import moocore
+
+    return float(moocore.epsilon_additive(points, ref=reference))
 
 
 def igd_plus(points: Array, reference: Array) -> float:
@@ -77,5 +70,6 @@ def igd_plus(points: Array, reference: Array) -> float:
         Ishibuchi et al., *Modified Distance Calculation in Generational Distance and Inverted Generational
         Distance*, EMO 2015.
     """
-    short = np.maximum(points[:, None] - reference[None], 0.0)
-    return float(np.linalg.norm(short, axis=-1).min(0).mean())
+    import moocore
+
+    return float(moocore.igd_plus(points, ref=reference))

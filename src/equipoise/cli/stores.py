@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,6 @@ from equipoise.study.shelf import entries, remove
 from equipoise.study.standing import standing
 
 DB = Annotated[Path, typer.Argument(metavar="DB", help="the file of a study")]
-STATES = ("done", "diverged", "failed", "waiting")
 
 
 def ls(
@@ -56,14 +56,11 @@ def show(
     with told(), Store(store, read_only=True) as opened:
         arms = standing(opened)
         typer.echo(parse(opened.get("spec"), str(store)).to_toml())
-        table = _table("arm", *(f"tuning {each}" for each in STATES), *STATES)
+        table = _table("arm", "tuning", "final")
         for arm in arms:
-            counts = [
-                Counter(states)[state]
-                for states in (arm.tuning, arm.finals.values())
-                for state in STATES
-            ]
-            table.add_row(arm.label, *(str(count or "") for count in counts))
+            # Where every seed tunes for itself, final trials are among those of tuning.
+            states = (arm.tuning, arm.finals.values() if arm.apart else ())
+            table.add_row(arm.label, *map(_counted, states))
         Console().print(table)
         for each in opened.trials().values():
             if each.status == "failed":
@@ -118,6 +115,11 @@ def rm(
             return
         remove(store)
         typer.echo(f"Removed {store}.")
+
+
+def _counted(states: Iterable[str]) -> str:
+    """``12 done, 1 failed``."""
+    return ", ".join(f"{count} {state}" for state, count in sorted(Counter(states).items()))
 
 
 def _table(*columns: str) -> Table:

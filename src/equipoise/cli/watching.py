@@ -20,9 +20,10 @@ from equipoise.cli.told import told
 from equipoise.study import Store
 from equipoise.study.lock import held
 from equipoise.study.standing import WAITING, ArmStanding, seconds_left, standing
+from equipoise.study.trial import FINISHED
 
-SIGNS = {"done": "done", "diverged": "diverged", "failed": "failed", WAITING: "."}
-STYLES = {"done": "green", "diverged": "yellow", "failed": "red", WAITING: "dim"}
+SIGNS = {**{state: state for state in (*FINISHED, "failed")}, WAITING: "."}
+STYLES = {"done": "green", "diverged": "yellow", "pruned": "dim", "failed": "red", WAITING: "dim"}
 
 
 def watch(

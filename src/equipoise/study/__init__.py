@@ -5,6 +5,7 @@ from equipoise.study.comparison import Study, compare
 from equipoise.study.database import StoreError
 from equipoise.study.executors import Executor, Inline, Local, Ray, Slurm
 from equipoise.study.findings import ArmFindings, Findings, findings
+from equipoise.study.objective import Objective
 from equipoise.study.plans import Choice, Plan, plans
 from equipoise.study.questions import PROTOCOLS, Protocol
 from equipoise.study.run import Listener, run
@@ -31,6 +32,7 @@ __all__ = [
     "Listener",
     "Local",
     "MethodSpec",
+    "Objective",
     "Outcome",
     "Plan",
     "Protocol",

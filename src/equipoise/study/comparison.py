@@ -45,7 +45,7 @@ def compare(
     problem: str | Problem | Callable[..., Problem],
     methods: Sequence[str | Mapping[str, Any]],
     *,
-    learning_rates: Sequence[float],
+    learning_rates: Sequence[float] | Mapping[str, Any],
     epochs: int,
     batch_size: int,
     seeds: int | Sequence[int] = 5,
@@ -62,7 +62,7 @@ def compare(
             (a script guards its calls by ``if __name__ == "__main__":``); or a problem itself, which runs
             in this process only.
         methods: ids, or mappings with options, as in a TOML file.
-        learning_rates: to try.
+        learning_rates: to try; ``{"low": ..., "high": ...}`` where candidates are drawn.
         epochs: of each trial.
         batch_size: of each step.
         seeds: their number, or the seeds.
@@ -76,12 +76,16 @@ def compare(
         ValueError: the study makes no sense.
         TypeError: ``problem`` is something else.
     """
-    name, apart = _named(problem)
+    name, apart = named(problem)
     spec = parse(
         {
             "problem": name,
             "methods": list(methods),
-            "learning_rates": list(learning_rates),
+            "learning_rates": (
+                dict(learning_rates)
+                if isinstance(learning_rates, Mapping)
+                else list(learning_rates)
+            ),
             "epochs": epochs,
             "batch_size": batch_size,
             "seeds": seeds if isinstance(seeds, int) else list(seeds),
@@ -101,7 +105,7 @@ def compare(
     return Study(path)
 
 
-def _named(problem: Any) -> tuple[str, bool]:
+def named(problem: Any) -> tuple[str, bool]:
     """The name of a problem, and whether another process can import it."""
     if isinstance(problem, str):
         return problem, True

@@ -26,7 +26,8 @@ class ArmStanding:
 
     Attributes:
         label: how tables call it.
-        tuning: the state of each tuning trial: ``"done"``, ``"diverged"``, ``"failed"``, ``"waiting"``.
+        tuning: the state of each tuning trial: ``"done"``, ``"diverged"``, ``"pruned"``, ``"failed"``,
+            ``"waiting"``.
         finals: the state of the final trial of each seed.
         best: the best score of a candidate on validation, higher is better; NaN before there is one.
         apart: whether final trials are others than those of tuning.

@@ -152,11 +152,10 @@ class _Run:
         return ""
 
     def _given_up(self, epoch: int) -> str:
-        if epoch == self.trial.epochs:
-            return ""
         note = self.watch(epoch, self.found)
-        self.pruned = bool(note)
-        return note
+        # After the last epoch there is nothing left to give up.
+        self.pruned = bool(note) and epoch < self.trial.epochs
+        return note if self.pruned else ""
 
     def _bars(self, epoch: int, found: Scores) -> str:
         return below(self.trial.bars, self.problem, epoch, found)

@@ -58,11 +58,13 @@ def _diverged(found: Findings) -> Iterator[str]:
             )
     lost = defaultdict(list)
     for each in found.all_arms:
-        for candidate, score in each.choice.scores.items():
-            if not np.isfinite(score) and each.choice.complete:
-                lost[each.arm.label].append(f"{candidate.learning_rate:g}")
+        for tried in each.plan.tried:
+            for candidate, trials in tried.items():
+                stored = [found.stored[trial.id] for trial in trials if trial.id in found.stored]
+                if any(one.status in ("diverged", "failed") for one in stored):
+                    lost[each.arm.label].append(f"{candidate.learning_rate:g}")
     if lost:
-        named = "; ".join(f"{label} at {', '.join(rates)}" for label, rates in lost.items())
+        named = "; ".join(f"{k} at {', '.join(dict.fromkeys(v))}" for k, v in lost.items())
         yield f"Tuning trials that diverged or failed were not chosen: {named}."
     none = [
         each.arm.label
@@ -155,10 +157,14 @@ def _spread(each: ArmFindings) -> float:
 
 
 def _budgets(found: Findings) -> Iterator[str]:
-    sizes = {each.arm.label: len(each.choice.scores) for each in found.all_arms}
-    if len(set(sizes.values())) > 1:
-        named = ", ".join(f"{label} {size}" for label, size in sizes.items())
-        yield f"Tuning budgets differ (trials: {named}): more trials find better settings by chance."
+    sizes = {e.arm.label: e.arm.space.size for e in found.all_arms if not e.arm.frozen}
+    usual = sizes["ew"]
+    more = ", ".join(f"{label} {size}" for label, size in sizes.items() if size != usual)
+    if more:
+        yield (
+            f"Tuning budgets differ: {usual} candidates for most arms, and for {more}. More candidates find "
+            f"better settings by chance."
+        )
     samples = {each.arm.label: each.spent.samples for each in found.arms if each.spent}
     if len(set(samples.values())) > 1:
         yield f"Methods saw different numbers of examples: {samples}."

@@ -234,6 +234,20 @@ def test_constrained_bernoulli_trains_one_task_a_step() -> None:
     assert bool((draws.sum(-1) == 1).all())
 
 
+@pytest.mark.parametrize("draws", [1, 8])
+def test_task_sampling_gives_fixed_weights_in_the_mean(draws: int) -> None:
+    given = [0.5, 1.5, 4.0]
+    drawn = weights("task_sampling", torch.ones(40_000, 3), weights=given, draws=draws, seed=0)
+    close(drawn.sum(-1).double(), torch.full((40_000,), 6.0).double(), rtol=1e-6, atol=0)
+    five_sigma = 5 * drawn.std(0).max().item() / 200
+    close(drawn.mean(0).double(), torch.tensor(given).double(), rtol=0, atol=five_sigma)
+    # A multinomial count has the variance n p (1 - p).
+    chance = torch.tensor(given) / 6
+    close(drawn.var(0).double(), (36 * chance * (1 - chance) / draws).double(), rtol=0.05, atol=0)
+    if draws == 1:
+        assert bool(((drawn > 0).sum(-1) == 1).all())
+
+
 def test_random_normal_keeps_its_means_and_draws_anew() -> None:
     method = cast(LossMethod, equipoise.method("rlw", distribution="random_normal", seed=1))
     assert isinstance(method, RandomWeights)
@@ -292,6 +306,8 @@ def test_options_a_task_follow_the_tasks_that_are_present() -> None:
         ("scalarization", {"weights": [[1.0], [2.0]]}, "one number, or one a task"),
         ("scalarization", {"weights": [1.0, float("nan"), 1.0]}, "finite"),
         ("rlw", {"distribution": "cauchy"}, "constrained_bernoulli"),
+        ("task_sampling", {"weights": [1.0, 0.0]}, "above 0"),
+        ("task_sampling", {"draws": 0}, "1 or more"),
         ("uw", {"kind": "poisson"}, "regression, classification"),
         ("uw", {"form": "new"}, "kendall, revised"),
         ("uw_o", {"kind": ["l1", "l3", "l2"]}, "l3"),

@@ -16,6 +16,7 @@ CATALOGUE: dict[str, str] = {
     "ew": "EW",
     "mean": "Mean",
     "scalarization": "Scalarization",
+    "task_sampling": "TaskSampling",
     "rlw": "RLW",
     "uw": "UW",
     "uw_o": "UWO",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from equipoise.study.trial import SINGLE_TASK
 from equipoise.study.values import Coarse, Range
 
 SCALARIZATION = "scalarization"
+SAMPLED = "task sampling (tuned)"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ def arms(spec: Spec, first_losses: Mapping[str, float]) -> list[Arm]:
         if key not in known:
             known.add(key)
             found.append(_arm(spec, wanted, _label(wanted), control=number < len(controls)))
+    if protocol.sampled:
+        found.append(replace(found[len(first_losses)], label=SAMPLED, method="task_sampling"))
     if protocol.frozen:
         found += [_frozen(spec, arm, tuple(first_losses)) for arm in found if _dynamic(arm)]
     _refuse_same_labels(found)
@@ -175,7 +178,8 @@ def _with_refinement(
 
 def _dynamic(arm: Arm) -> bool:
     """Whether an arm's method gives weights of its own that move."""
-    return arm.method not in (SINGLE_TASK, SCALARIZATION, "ew") and ":" not in arm.method
+    still = (SINGLE_TASK, SCALARIZATION, "task_sampling", "ew")
+    return arm.method not in still and ":" not in arm.method
 
 
 def _frozen(spec: Spec, arm: Arm, tasks: tuple[str, ...]) -> Arm:

@@ -26,6 +26,7 @@ class Protocol:
             over a grid of the weights (``"simplex"``), or of the tasks' shares in the first loss
             (``"shares"``).
         equal_budgets: whether all arms must have as many candidates.
+        sampled: whether fixed weights are also tried as chances of sampling tasks.
         frozen: whether the mean weights of every dynamic method are tried as fixed ones.
         refined: options that are searched coarsely, then finely, by method: multiples of the largest
             1 / (loss before training).
@@ -39,6 +40,7 @@ class Protocol:
     baselines: tuple[str, ...] = (FIXED, "ew", "rlw")
     fixed: Literal["family", "simplex", "shares"] = "family"
     equal_budgets: bool = True
+    sampled: bool = False
     frozen: bool = False
     refined: Mapping[str, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
     search: Search = "grid"
@@ -100,6 +102,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             controls=(("ew", {}), ("rlw", {}), ("rlw", {"distribution": "dirichlet"}), ("rgw", {})),
             fixed="shares",
             equal_budgets=False,
+            sampled=True,
             frozen=True,
         ),
         Protocol(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tiny
@@ -38,6 +39,27 @@ def result(trial: Trial, scores: tuple[float, float, float], step_ms: float = 1.
     )
 
 
+def with_losses(trial: Trial, a: float, b: float, **more: dict[str, float]) -> Result:
+    """A result whose losses are given: of a and b on all splits, and others by split."""
+    done = result(trial, (a, a, 10 - b))
+    splits = {"train": {}, "validation": {}, "test": {}, **more}
+    rows = tuple(
+        MetricRow(trial.epochs, split, task, "loss", own.get(task, loss))
+        for split, own in splits.items()
+        for task, loss in (("a", a), ("b", b))
+        if trial.task in (None, task)
+    )
+    return replace(done, metrics=(*done.metrics, *rows))
+
+
+def ran(folder: Path, outcome: Callable[[Trial], Result], **changes: object) -> Findings:
+    """The findings of a study in which each trial ends with this outcome."""
+    path = folder / "fake.db"
+    run(spec(**changes), path, Inline(outcome))
+    with Store(path) as store:
+        return findings(store)
+
+
 def spec(**changes: object) -> Spec:
     content = {
         "problem": f"{tiny.HERE}:tiny",
@@ -51,7 +73,4 @@ def spec(**changes: object) -> Spec:
 
 def study(folder: Path, scores: Scores, **changes: object) -> Findings:
     """The findings of a study in which each trial reaches ``scores(trial)``."""
-    path = folder / "fake.db"
-    run(spec(**changes), path, Inline(lambda trial: result(trial, scores(trial))))
-    with Store(path) as store:
-        return findings(store)
+    return ran(folder, lambda trial: result(trial, scores(trial)), **changes)

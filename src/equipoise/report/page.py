@@ -13,7 +13,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from equipoise.report import figures, panels, tables
+from equipoise.report import analyses, figures, panels, tables
 from equipoise.study import (
     ArmFindings,
     Findings,
@@ -43,7 +43,7 @@ def write(store: Store, out: Path | None = None) -> Path:
     page = (out or store.path).with_suffix(".html")
     found = findings(store)
     command = f"equipoise run {page.stem}.toml --out {store.path.name}"
-    facts = context(found, command)
+    facts = context(store, found, command)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(_templates().get_template("page.html").render(facts), encoding="utf-8")
     page.with_suffix(".md").write_text(
@@ -53,7 +53,7 @@ def write(store: Store, out: Path | None = None) -> Path:
     return page
 
 
-def context(found: Findings, command: str) -> dict[str, Any]:
+def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
     """Everything the templates show."""
     charts: dict[str, figures.Spec] = {}
 
@@ -108,6 +108,7 @@ def context(found: Findings, command: str) -> dict[str, Any]:
         "toml": found.spec.to_toml(),
         "command": command,
     }
+    facts |= analyses.context(store, found, chart)
     facts["charts"] = Markup(json.dumps(charts).replace("<", "\\u003c"))
     facts["bundle"] = Markup(_bundle())
     return facts

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.study.arms import Arm, arms
+from equipoise.study.fixed import FIXED
 from equipoise.study.plans import Choice, Plan, plans
 from equipoise.study.price import Spent, spent
 from equipoise.study.questions import PROTOCOLS
@@ -135,6 +136,11 @@ class Findings:
     def arm(self, label: str) -> ArmFindings:
         """The arm called ``label``."""
         return next(each for each in self.arms if each.arm.label == label)
+
+    @property
+    def brute_force(self) -> bool:
+        """Whether fixed weights were tried all along the front."""
+        return self.arm(FIXED).arm.exhaustive
 
     @property
     def all_arms(self) -> list[ArmFindings]:

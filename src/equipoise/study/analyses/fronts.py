@@ -7,13 +7,14 @@ better; metrics of which higher is better are negated.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from equipoise.study.arms import SAMPLED
 from equipoise.study.findings import ArmFindings, Findings
 from equipoise.study.fixed import FIXED
 from equipoise.study.selection import Measure
@@ -30,7 +31,7 @@ from equipoise.study.statistics import (
 from equipoise.study.trial import Trial
 
 Kind = Literal["training loss", "test loss", "test metric"]
-KINDS: tuple[Kind, ...] = ("training loss", "test loss", "test metric")
+KINDS: tuple[Kind, ...] = ("test loss", "test metric", "training loss")
 # Draws of seeds with repetition, for intervals and chances.
 DRAWS = 400
 FEWEST_SEEDS = 3
@@ -72,7 +73,8 @@ class Method:
         chance: share of the draws of seeds in which the point lies beyond the front drawn with it.
         p: that some candidate of fixed weights is as good in every task, for the candidate for which that
             is most credible; corrected for the number of tasks.
-        p_holm: after Holm's correction for all methods and kinds of front.
+        p_holm: after Holm's correction for all methods of this front; NaN for frozen and sampled weights, of
+            which nothing is claimed.
     """
 
     label: str
@@ -131,23 +133,13 @@ def fronts(found: Findings) -> list[Front]:
     if found.spec.tuning != "per seed" or not any(e.arm.label == FIXED for e in found.arms):
         return []
     made = [each for kind in KINDS for each in [_front(found, kind)] if each is not None]
-    p = holm(np.array([method.p for each in made for method in each.methods]))
-    corrected = iter(p.tolist())
-    return [
-        _with(
-            each,
-            tuple(
-                Method(m.label, m.values, m.trials, m.beyond, m.chance, m.p, next(corrected))
-                for m in each.methods
-            ),
-        )
-        for each in made
-    ]
+    claimed = [each.arm.label for each in found.arms if each.arm.label != SAMPLED]
+    return [replace(each, methods=_corrected(each.methods, claimed)) for each in made]
 
 
-def _with(each: Front, methods: tuple[Method, ...]) -> Front:
-    rest = (each.kind, each.objectives, each.higher, each.points, each.on)
-    return Front(*rest, methods, each.volume, each.band)
+def _corrected(methods: Sequence[Method], claimed: Sequence[str]) -> tuple[Method, ...]:
+    p = holm(np.array([m.p if m.label in claimed else np.nan for m in methods]))
+    return tuple(replace(m, p_holm=each) for m, each in zip(methods, p.tolist(), strict=True))
 
 
 def _front(found: Findings, kind: Kind) -> Front | None:

@@ -1,0 +1,275 @@
+"""What a report shows beyond the comparison: fronts, sensitivity, size, the way to the minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from equipoise.report.figures import FAINT, INK, SOFT, Row, Spec, sized
+from equipoise.report.fronts import front_chart, front_table, frozen_chart
+from equipoise.report.tables import EMPTY, Cell, Table
+from equipoise.study import Findings, Store
+from equipoise.study.analyses import (
+    Convergence,
+    Size,
+    Sparse,
+    convergence,
+    flatness,
+    fronts,
+    sizes,
+    sparse_grids,
+    variance_of,
+)
+from equipoise.study.arms import how_fixed
+from equipoise.study.verdict import interval, signed
+
+# With more tasks there are too many pairs to look at.
+MOST_TASKS = 4
+Charts = Callable[[str, Spec | None], str | None]
+
+
+def context(store: Store, found: Findings, chart: Charts) -> dict[str, Any]:
+    """What the templates show of it; empty where the study has nothing to say.
+
+    Args:
+        store: of the study.
+        found: its findings.
+        chart: takes a chart by name, and gives the name back.
+    """
+    made = fronts(found) if found.brute_force else []
+    shown = [
+        (
+            front,
+            [
+                chart(f"front-{front.kind.replace(' ', '-')}-{i}-{j}", front_chart(front, i, j))
+                for i, j in combinations(range(len(front.objectives)), 2)
+            ]
+            if len(front.objectives) <= MOST_TASKS
+            else [],
+            front_table(front),
+        )
+        for front in made
+    ]
+    shares, labels = variance_of(found)
+    sparse = sparse_grids(found)
+    swept = sizes(store, found)
+    reached = convergence(found)
+    return {
+        "how_fixed": how_fixed(found.spec),
+        "fronts": shown,
+        "frozen": chart("frozen", frozen_chart(found)),
+        "variance": chart("variance", variance_chart(shares)),
+        "variance_arms": labels,
+        "sparse_grids": _grids(sparse),
+        "flat": bool(found.spec.flatness),
+        "sparse": chart("sparse", sparse_chart(sparse)),
+        "sizes": chart("sizes", sizes_chart(swept)),
+        "spreads": sizes_table(swept),
+        "convergence": chart("convergence", convergence_chart(reached)),
+        "minima": minima_table(found, reached),
+    }
+
+
+def variance_chart(shares: dict[tuple[str, ...], float]) -> Spec | None:
+    """Shares of the variance of Delta_m, the largest first."""
+    rows = [
+        {"label": " × ".join(factors), "share": 100 * share, "text": f"{100 * share:.1f} %"}
+        for factors, share in shares.items()
+    ]
+    return _bars(rows, "share", "share of the variance of Delta_m on test, %")
+
+
+def sparse_chart(told: Sequence[Sparse]) -> Spec | None:
+    """Spread over sparse grids of learning rates beside the spread over seeds."""
+    rows = [
+        {"label": each.label, "value": value, "kind": kind, "text": f"{value:.2f}"}
+        for each in told
+        for kind, value in (("grids", each.between_grids), ("seeds", each.between_seeds))
+    ]
+    if not rows:
+        return None
+    order = [each.label for each in sorted(told, key=lambda each: -each.between_grids)]
+    colors = alt.Scale(domain=["grids", "seeds"], range=["var(--accent)", SOFT])
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_point(filled=True, size=60, opacity=1)
+        .encode(
+            y=alt.Y("label:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False)),
+            x=alt.X("value:Q", title="standard deviation of Delta_m, points"),
+            color=alt.Color(
+                "kind:N", scale=colors, title="between", legend=alt.Legend(orient="top")
+            ),
+            tooltip=["label:N", "kind:N", alt.Tooltip("text:N", title="standard deviation")],
+        )
+    )
+    return sized(chart, height=22 * len(order))
+
+
+def _bars(rows: list[Row], field: str, title: str) -> Spec | None:
+    if not rows:
+        return None
+    rows.sort(key=lambda row: -float(row[field]))
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        y=alt.Y(
+            "label:N",
+            sort=[str(row["label"]) for row in rows],
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=260),
+        ),
+        x=alt.X(
+            f"{field}:Q",
+            title=title,
+            scale=alt.Scale(domain=[0, 1.2 * max(float(row[field]) for row in rows)]),
+            axis=alt.Axis(tickCount=5),
+        ),
+        tooltip=["label:N", alt.Tooltip("text:N", title="share")],
+    )
+    labels = base.mark_text(align="left", dx=4, color=SOFT).encode(text="text:N")
+    return sized(
+        base.mark_bar(opacity=0.8, height=9, color="var(--accent)") + labels, 22 * len(rows)
+    )
+
+
+def _grids(told: Sequence[Sparse]) -> str:
+    """The grids of the first arm, in words."""
+    if not told:
+        return ""
+    return " or ".join(", ".join(f"{rate:g}" for rate in grid) for grid in told[0].grids)
+
+
+def sizes_chart(told: Sequence[Size]) -> Spec | None:
+    """Delta_m of every arm at every setting of the sweep."""
+    rows = [
+        {
+            "setting": each.setting,
+            "label": label,
+            "value": delta.value,
+            "text": interval(delta),
+            "color": INK if label == "ew" else "var(--accent)",
+        }
+        for each in told
+        for label, delta in each.deltas.items()
+        if np.isfinite(delta.value)
+    ]
+    if not rows:
+        return None
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X(
+            "setting:O",
+            sort=[each.setting for each in told],
+            title=None,
+            axis=alt.Axis(labelAngle=0),
+        ),
+        y=alt.Y("value:Q", title="Delta_m, %", scale=alt.Scale(zero=False)),
+        color=alt.Color("color:N", scale=None),
+        detail="label:N",
+        tooltip=["label:N", "setting:N", alt.Tooltip("text:N", title="Delta_m")],
+    )
+    return sized(
+        base.mark_line(opacity=0.5) + base.mark_point(filled=True, size=45, opacity=1), 300
+    )
+
+
+def sizes_table(told: Sequence[Size]) -> Table | None:
+    """The spread between methods, and whether a front dominates the one before, at every setting."""
+    if not told:
+        return None
+    kinds = list(dict.fromkeys(kind for each in told for kind in each.epsilon))
+    rows = []
+    for each in told:
+        best = max(each.deltas, key=lambda label: _known(each.deltas[label].value))
+        rows.append(
+            [
+                Cell(each.setting),
+                Cell(f"{each.spread.value:.2f} [{each.spread.low:.2f}, {each.spread.high:.2f}]"),
+                Cell(f"{best} {interval(each.deltas[best])}"),
+                *(
+                    Cell(EMPTY if kind not in each.epsilon else signed(100 * each.epsilon[kind], 0))
+                    for kind in kinds
+                ),
+            ]
+        )
+    columns = ["setting", "spread between methods", "best", *(f"front of {k}" for k in kinds)]
+    units = ["", "sd of Delta_m, points", "Delta_m", *["% short of the one above"] * len(kinds)]
+    return Table(columns, rows, units)
+
+
+def _known(value: float) -> float:
+    return value if np.isfinite(value) else -np.inf
+
+
+def convergence_chart(told: Sequence[Convergence]) -> Spec | None:
+    """Training loss against examples seen."""
+    shown = {"ew": INK, "rlw": "var(--task2)", "rgw": "var(--task4)"}
+    rows = [
+        {
+            "samples": float(samples),
+            "loss": float(loss),
+            "label": each.label,
+            "color": shown.get(each.label.partition(" ")[0], FAINT),
+        }
+        for each in told
+        for samples, loss in zip(each.samples, each.losses, strict=True)
+        if loss > 0
+    ]
+    if not rows or len(told[0].samples) < 2:
+        return None
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line(strokeWidth=2, clip=True)
+        .encode(
+            x=alt.X("samples:Q", title="training examples forwarded", axis=alt.Axis(tickCount=5)),
+            y=alt.Y(
+                "loss:Q",
+                title="training loss, share of that before training",
+                scale=alt.Scale(type="log", nice=False),
+            ),
+            color=alt.Color("color:N", scale=None),
+            detail="label:N",
+            tooltip=["label:N", "samples:Q", alt.Tooltip("loss:Q", format=".3~f")],
+        )
+    )
+    return sized(chart, height=300)
+
+
+def minima_table(found: Findings, reached: Sequence[Convergence]) -> Table | None:
+    """One row an arm: examples until it was where equal weights end, and how flat the minimum is."""
+    flat = {each.label: each for each in flatness(found)}
+    needed = {
+        each.label: each.needed for each in reached if np.isfinite(each.needed) or each.needed > 0
+    }
+    if not needed and not flat:
+        return None
+    rows = []
+    for entry in found.arms:
+        label = entry.arm.label
+        if label not in needed and label not in flat:
+            continue
+        share = needed.get(label, float("nan"))
+        text = "never" if share == float("inf") else f"{share:.2f}" if share == share else EMPTY
+        cells = [Cell(label), Cell(text)]
+        if flat:
+            own = flat.get(label)
+            gap = None if own is None else own.against
+            kind = (
+                ""
+                if gap is None
+                else "undecided"
+                if not gap.shown()
+                else ("better" if gap.value < 0 else "worse")
+            )
+            cells += [
+                Cell(EMPTY if own is None else interval(own.rise)),
+                Cell(EMPTY if gap is None else interval(gap), kind),
+            ]
+        rows.append(cells)
+    columns = ["method", "examples to the end of ew"]
+    units = ["", "share of what ew needed"]
+    if flat:
+        columns += ["rise of the loss", "minus that of ew"]
+        units += ["% at a random step", "points"]
+    return Table(columns, rows, units)

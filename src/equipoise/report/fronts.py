@@ -1,0 +1,188 @@
+"""Fronts of fixed weights with every method beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from equipoise.report.figures import INK, SOFT, Row, Spec, sized
+from equipoise.report.tables import EMPTY, Cell, Table
+from equipoise.study import Findings
+from equipoise.study.analyses import Front, Method
+from equipoise.study.verdict import interval, signed
+
+
+def front_chart(front: Front, i: int, j: int) -> Spec:
+    """Two objectives of a front: fixed weights, the line and band of the front, and every method."""
+    x, y = front.objectives[i], front.objectives[j]
+    across: dict[str, Any] = {"title": x, "scale": alt.Scale(domain=_domain(front, i), zero=False)}
+    up: dict[str, Any] = {"title": y, "scale": alt.Scale(domain=_domain(front, j), zero=False)}
+    axes: dict[str, Any] = {"x": alt.X("x:Q", **across), "y": alt.Y("y:Q", **up)}
+    fixed = [
+        {
+            "x": float(point.mean[i]),
+            "y": float(point.mean[j]),
+            "on": bool(on),
+            "who": "fixed weights",
+            "setting": f"{point.candidate.told('weights')}, lr {point.candidate.learning_rate:g}",
+            "trials": _trials(point.trials),
+        }
+        for point, on in zip(front.points, front.on, strict=True)
+    ]
+    tips = [
+        alt.Tooltip("who:N", title="method"),
+        alt.Tooltip("setting:N", title="setting"),
+        alt.Tooltip("x:Q", title=x, format=".4~g"),
+        alt.Tooltip("y:Q", title=y, format=".4~g"),
+        alt.Tooltip("trials:N", title="trials"),
+    ]
+    base = alt.Chart(alt.InlineData(values=fixed)).encode(**axes, tooltip=tips)
+    dots = base.mark_point(filled=True, clip=True, color=SOFT).encode(
+        size=alt.condition("datum.on", alt.value(45), alt.value(14)),
+        opacity=alt.condition("datum.on", alt.value(1.0), alt.value(0.45)),
+    )
+    layers = [dots]
+    if len(front.objectives) == 2:
+        layers.insert(0, base.transform_filter("datum.on").mark_line(color=SOFT, clip=True))
+        if front.band is not None:
+            layers.insert(0, _band(front.band, axes, up))
+    placed = [_placed(method, i, j) for method in front.methods]
+    points = alt.Chart(alt.InlineData(values=placed)).encode(**axes, tooltip=tips)
+    color = alt.Color("color:N", scale=None)
+    layers += [
+        points.mark_rule(clip=True, opacity=0.5).encode(
+            x=alt.X("left:Q", **across), x2="right:Q", color=color
+        ),
+        points.mark_rule(clip=True, opacity=0.5).encode(
+            y=alt.Y("low:Q", **up), y2="high:Q", color=color
+        ),
+        points.mark_point(size=60, clip=True, opacity=1, strokeWidth=1.5)
+        .encode(color=color, fill="fill:N")
+        .encode(fill=alt.Fill("fill:N", scale=None)),
+        points.transform_filter("datum.named")
+        .mark_text(align="left", dx=7, dy=-5, fontSize=11, clip=True)
+        .encode(text="who:N", color=color),
+    ]
+    return sized(alt.layer(*layers), height=340)
+
+
+def _placed(method: Method, i: int, j: int) -> Row:
+    spread = method.values.std(axis=0, ddof=1) if len(method.values) > 1 else np.zeros(2)
+    error = spread / np.sqrt(len(method.values)) if len(method.values) > 1 else 0 * method.mean
+    still = method.label.startswith("frozen ")
+    x, y = float(method.mean[i]), float(method.mean[j])
+    color = "var(--better)" if method.shown() else SOFT if still else "var(--accent)"
+    return {
+        "x": x,
+        "y": y,
+        "left": x - float(error[i]),
+        "right": x + float(error[i]),
+        "low": y - float(error[j]),
+        "high": y + float(error[j]),
+        "who": method.label,
+        "setting": "chosen by each seed",
+        "trials": _trials(method.trials),
+        "color": INK if method.label == "ew" else color,
+        "fill": "var(--paper)" if still else INK if method.label == "ew" else color,
+        "named": not still,
+    }
+
+
+def _band(band: Any, axes: dict[str, Any], up: dict[str, Any]) -> Any:
+    rows = [
+        {"x": float(x), "low": float(low), "high": float(high)}
+        for x, low, high in zip(*band, strict=True)
+    ]
+    return (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_area(opacity=0.16, color=SOFT, clip=True, interpolate="step-after")
+        .encode(x=axes["x"], y=alt.Y("low:Q", **up), y2="high:Q")
+    )
+
+
+def _domain(front: Front, k: int) -> list[float]:
+    """What holds the front and the methods; a bad learning rate far away must not flatten them."""
+    near = [point.mean[k] for point, on in zip(front.points, front.on, strict=True) if on]
+    others = [method.mean[k] for method in front.methods]
+    low, high = min(near), max(near)
+    room = 1.5 * max(high - low, 1e-12)
+    near += [value for value in others if low - room <= value <= high + room]
+    pad = 0.08 * max(max(near) - min(near), 1e-12)
+    return [float(min(near) - pad), float(max(near) + pad)]
+
+
+def _trials(ids: Sequence[str]) -> str:
+    return " ".join(each[:8] for each in ids)
+
+
+def front_table(front: Front) -> Table:
+    """One row a method: how far beyond the front, how often by chance of seeds, and whether it is shown."""
+    rows = []
+    for method in sorted(front.methods, key=lambda each: -each.beyond.value):
+        scaled = [
+            100 * each for each in (method.beyond.value, method.beyond.low, method.beyond.high)
+        ]
+        bounds = ", ".join(signed(each, 0).lstrip("+") for each in scaled[1:])
+        p = EMPTY if not np.isfinite(method.p_holm) else f"{method.p_holm:.3f}"
+        said = EMPTY if p == EMPTY else "beyond" if method.shown() else "not shown"
+        rows.append(
+            [
+                Cell(method.label),
+                *(Cell(f"{value:.4g}".replace("-", "−")) for value in method.mean),
+                Cell(f"{signed(scaled[0], 0)} [{bounds}]"),
+                Cell(f"{100 * method.chance:.0f}"),
+                Cell(p),
+                Cell(said, "better" if method.shown() else "undecided"),
+            ]
+        )
+    columns = ["method", *front.objectives, "beyond the front", "draws beyond", "p", "shown"]
+    arrows = ["↑" if up else "↓" for up in front.higher]
+    units = ["", *arrows, "% of its extent", "%", "Holm", ""]
+    return Table(columns, rows, units)
+
+
+def frozen_chart(found: Findings) -> Spec | None:
+    """Dynamic weights minus their means as fixed weights, in Delta_m."""
+    rows = [
+        {
+            "label": label,
+            "value": gap.value,
+            "low": gap.low if np.isfinite(gap.low) else gap.value,
+            "high": gap.high if np.isfinite(gap.high) else gap.value,
+            "text": interval(gap),
+            "color": ("var(--better)" if gap.value > 0 else "var(--worse)")
+            if gap.shown()
+            else SOFT,
+        }
+        for label, gap in found.thawed.items()
+        if np.isfinite(gap.value)
+    ]
+    return _forest(rows, "Delta_m minus that of its own mean weights, percentage points")
+
+
+def _forest(rows: list[Row], title: str) -> Spec | None:
+    if not rows:
+        return None
+    rows.sort(key=lambda row: -float(row["value"]))
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        y=alt.Y(
+            "label:N",
+            sort=[str(row["label"]) for row in rows],
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False),
+        ),
+        color=alt.Color("color:N", scale=None),
+        tooltip=[alt.Tooltip("label:N", title="method"), alt.Tooltip("text:N", title="difference")],
+    )
+    x = alt.X("low:Q", title=title, scale=alt.Scale(zero=True, nice=True))
+    zero = (
+        alt.Chart(alt.InlineData(values=[{"zero": 0}]))
+        .mark_rule(color=INK, strokeWidth=1)
+        .encode(x="zero:Q")
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
+    dots = base.mark_point(filled=True, size=70, opacity=1).encode(x="value:Q")
+    return sized(zero + bars + dots, height=22 * len(rows))

@@ -30,7 +30,8 @@ class Problem:
         name: as it appears in the report.
         tasks: at least two, with different names.
         data: function from ``"train"``, ``"validation"`` or ``"test"`` to a :class:`Source` of that split. It
-            is called for ``"test"`` only by final trials, once, after training.
+            is called for ``"test"`` once in a trial, after training; a trial by which settings are chosen
+            before the comparison never asks for it.
         model: function from task names to a fresh ``nn.Module`` that maps inputs to a mapping from task
             name to outputs, such as :class:`TrunkAndHeads`. One task alone must work: it is the
             single-task reference.

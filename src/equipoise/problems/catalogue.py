@@ -42,19 +42,28 @@ def problem(name: str, **options: Any) -> Problem:
             else than a :class:`Problem`.
     """
     build = builder(name)
-    try:
-        inspect.signature(build).bind(**options)
-    except TypeError as error:
-        takes = ", ".join(inspect.signature(build).parameters) or "none"
-        raise ValueError(
-            f"problem {name!r} does not take these options ({error}); it takes: {takes}"
-        ) from None
+    refuse_options(build, options, f"problem {name!r}")
     built = build(**options)
     if not isinstance(built, Problem):
         raise ValueError(
             f"{name!r} returned a {type(built).__name__}; return an equipoise.problems.Problem"
         )
     return built
+
+
+def refuse_options(build: Callable[..., Any], options: Mapping[str, Any], what: str) -> None:
+    """Refuses options that a function or class does not take.
+
+    Raises:
+        ValueError: it does not; the message tells what it takes.
+    """
+    try:
+        inspect.signature(build).bind(**options)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(build).parameters) or "none"
+        raise ValueError(
+            f"{what} does not take these options ({error}); it takes: {takes}"
+        ) from None
 
 
 def builder(name: str) -> Callable[..., Any]:

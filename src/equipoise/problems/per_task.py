@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from equipoise.data import proportions
 from equipoise.problems.data import Batch, Source
 from equipoise.problems.nesting import ByTask
 
@@ -18,8 +19,8 @@ class TaskSampler:
     """Draws the task of each step.
 
     Attributes:
-        temperature: probabilities are proportional to (number of examples)^(1 / temperature): 1 draws as the
-            data are, infinity draws every task alike.
+        temperature: of the shares by number of examples, see :func:`equipoise.data.proportions`: 1 draws as
+            the data are, infinity draws every task alike.
         weights: probabilities up to a factor, by task, instead.
     """
 
@@ -30,18 +31,15 @@ class TaskSampler:
         """Of each task, ``Tensor[K]``.
 
         Raises:
-            ValueError: a weight is missing or negative, or the temperature is not positive.
+            ValueError: a weight is missing or not positive, or the temperature is not positive.
         """
-        if self.weights is not None:
-            if set(self.weights) != set(sizes) or min(self.weights.values()) < 0:
-                raise ValueError(f"weights needs a number >= 0 for each of {', '.join(sizes)}")
-            raw = torch.tensor([float(self.weights[name]) for name in sizes], dtype=torch.float64)
-        elif self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be positive")
+        if self.weights is None:
+            shares = proportions(sizes, self.temperature)
+        elif set(self.weights) != set(sizes):
+            raise ValueError(f"weights needs a positive number for each of {', '.join(sizes)}")
         else:
-            counts = torch.tensor(list(sizes.values()), dtype=torch.float64)
-            raw = (counts / counts.sum()) ** (1 / self.temperature)
-        return raw / raw.sum()
+            shares = proportions({name: self.weights[name] for name in sizes})
+        return torch.tensor(list(shares.values()), dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 import equipoise
 from equipoise.methods.base import Method
-from equipoise.problems.catalogue import loaded
+from equipoise.problems.catalogue import loaded, refuse_options
 from equipoise.study.trial import SINGLE_TASK, Trial
 
 
@@ -28,13 +28,7 @@ def method_of(name: str, options: Mapping[str, Any]) -> Method:
             f"{name!r} is no method: derive the class from equipoise.LossMethod, GramianMethod or "
             "JacobianMethod"
         )
-    try:
-        inspect.signature(kind).bind(**options)
-    except TypeError as error:
-        takes = ", ".join(inspect.signature(kind).parameters) or "none"
-        raise ValueError(
-            f"{name!r} does not take these options ({error}); it takes: {takes}"
-        ) from None
+    refuse_options(kind, options, repr(name))
     return kind(**options)
 
 

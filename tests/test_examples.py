@@ -10,6 +10,9 @@ from types import ModuleType
 import pytest
 import torch
 
+from equipoise.study import arms
+from equipoise.study import load as load_study
+
 FOLDER = Path(__file__).parent.parent / "examples"
 
 
@@ -86,3 +89,11 @@ def test_the_toy_runs_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {line.split()[0] for line in told.splitlines()[1:4]} == {"ew", "cagrad", "famo"}
     drawn = out.read_text(encoding="utf-8")
     assert drawn.count("on the front<") == 3 and "CAGrad" in drawn
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "studies").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_studies_of_the_protocols_can_be_planned(path: Path) -> None:
+    spec = load_study(path)
+    assert spec.protocol.startswith(path.stem)
+    first = dict.fromkeys(spec.problem_options.get("tasks", ["a", "b", "c"]), 1.0)
+    assert len(arms(spec, first)) > 5

@@ -139,3 +139,18 @@ def test_the_number_of_threads_is_given_back():
     before = torch.get_num_threads()
     assert run(TRIAL, threads=1).threads == 1
     assert torch.get_num_threads() == before
+
+
+def test_flatness_is_measured_around_the_trained_parameters_and_changes_nothing_else():
+    plain, looked = run(TRIAL), run(replace(TRIAL, flatness=0.1))
+    around = [row for row in looked.metrics if row.split == "around"]
+    assert {row.task for row in around} == {"a", "b"}
+    assert tuple(row for row in looked.metrics if row.split != "around") == plain.metrics
+    last = {
+        r.task: r.value for r in plain.metrics if r.split == "validation" and r.metric == "loss"
+    }
+    # The steps are small, so that losses stay near, and random, so that they differ.
+    assert all(0.5 < row.value / last[row.task] < 3 for row in around)
+    assert run(replace(TRIAL, flatness=0.1)).metrics == looked.metrics
+    nearer = [r for r in run(replace(TRIAL, flatness=1e-6)).metrics if r.split == "around"]
+    assert all(row.value == pytest.approx(last[row.task], rel=1e-3) for row in nearer)

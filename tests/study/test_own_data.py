@@ -150,3 +150,23 @@ def test_missing_data_are_told_with_the_place_and_the_remedy(name, tmp_path):
     build = loaded(f"{FOLDER / name}.py:{name}", "problem")
     with pytest.raises(ValueError, match=rf"there is no {tmp_path}.*EQUIPOISE_DATA"):
         build(root=str(tmp_path)).source("train")
+
+
+@pytest.mark.skipif(
+    not (DATA / "mulan_mtr/oes10.arff.gz").is_file(), reason="EQUIPOISE_DATA holds no such data"
+)
+def test_sixteen_targets_of_a_table_are_learned_better_than_by_their_mean():
+    function = f"{FOLDER / 'mulan'}.py:mulan"
+    trial = Trial(
+        problem=function,
+        method="ew",
+        stage="final",
+        seed=0,
+        learning_rate=0.003,
+        epochs=15,
+        batch_size=32,
+    )
+    errors = [
+        row.value for row in run(trial).metrics if (row.split, row.metric) == ("test", "rrmse")
+    ]
+    assert len(errors) == 16 and max(errors) < 0.9

@@ -19,6 +19,7 @@ from equipoise.study import (
     Findings,
     Store,
     Trial,
+    advice,
     findings,
     headline,
     sentence,
@@ -77,6 +78,7 @@ def context(found: Findings, command: str) -> dict[str, Any]:
             for each in found.arms
             if baseline in each.against
         ],
+        "advice": advice(found),
         "warnings": warnings(found),
         "results": tables.results(found),
         "comparisons": tables.comparisons(found),
@@ -125,6 +127,11 @@ def _pretty(text: object) -> Markup:
     """Sets Delta_m as a symbol, and keeps a number and its interval on one line."""
     plain = str(escape(text)).replace("Delta_m", "Δ<sub>m</sub>")
     return Markup(_ESTIMATE.sub(lambda found: found[0].replace(" ", "\u00a0"), plain))
+
+
+def _coded(text: object) -> Markup:
+    """As :func:`_pretty`, with names between backticks set as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(_pretty(text))))
 
 
 # A number and its interval: "+4.9 [2.8, 7.0]".
@@ -190,4 +197,5 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     templates.filters["pretty"] = _pretty
+    templates.filters["coded"] = _coded
     return templates

@@ -1,5 +1,6 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
+from equipoise.study.advice import advice
 from equipoise.study.comparison import Study, compare
 from equipoise.study.database import StoreError
 from equipoise.study.executors import Executor, Inline, Local, Ray, Slurm
@@ -42,6 +43,7 @@ __all__ = [
     "Study",
     "Trial",
     "Warning",
+    "advice",
     "arms",
     "choose",
     "compare",

@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from equipoise.report.look import INK, SOFT
 from equipoise.study import Findings
 from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import interval, outcome
@@ -14,8 +15,6 @@ from equipoise.study.verdict import interval, outcome
 Spec = dict[str, Any]
 Row = dict[str, Any]
 
-# Names of the page's own colours: a script puts the values in, so that dark mode reaches the charts.
-INK, SOFT, FAINT = "var(--ink)", "var(--soft)", "var(--line)"
 OUTCOME = {
     "better": "var(--better)",
     "worse": "var(--worse)",

@@ -13,7 +13,9 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from equipoise.report import figures, panels, tables
+from equipoise.report import extras, figures, panels, tables
+from equipoise.report.look import LOOK, MANY
+from equipoise.report.table import Table
 from equipoise.study import (
     ArmFindings,
     Findings,
@@ -64,6 +66,7 @@ def context(found: Findings, command: str) -> dict[str, Any]:
         charts[name] = spec
         return name
 
+    shown_tables = _tables(found)
     equal = found.arm("ew")
     shown = _highlighted(found)
     facts: dict[str, Any] = {
@@ -80,8 +83,8 @@ def context(found: Findings, command: str) -> dict[str, Any]:
         ],
         "advice": advice(found),
         "warnings": warnings(found),
-        "results": tables.results(found),
-        "comparisons": tables.comparisons(found),
+        "tables": shown_tables,
+        "many": MANY,
         "differences": chart("differences", figures.differences(found, "ew")),
         "deltas": chart("deltas", figures.deltas(found)),
         "weights": [
@@ -110,9 +113,25 @@ def context(found: Findings, command: str) -> dict[str, Any]:
         "toml": found.spec.to_toml(),
         "command": command,
     }
-    facts["charts"] = Markup(json.dumps(charts).replace("<", "\\u003c"))
+    data = {
+        "look": LOOK,
+        "charts": charts,
+        "tables": {name: table.copies() for name, table in shown_tables.items()},
+    }
+    facts["data"] = Markup(json.dumps(data).replace("<", "\\u003c"))
     facts["bundle"] = Markup(_bundle())
     return facts
+
+
+def _tables(found: Findings) -> dict[str, Table]:
+    """The tables by name; those of many tasks apart from the others."""
+    named: dict[str, Table | None] = {"comparisons": tables.comparisons(found)}
+    if len(found.measures) > MANY:
+        named |= {"results": tables.overview(found), "per-task": tables.per_task(found)}
+    else:
+        named["results"] = tables.results(found)
+    named |= {"joint": extras.joint(found), "at-best": extras.at_best(found)}
+    return {name: table for name, table in named.items() if table is not None}
 
 
 def _panels(

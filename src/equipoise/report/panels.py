@@ -9,11 +9,10 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from equipoise.report.figures import FAINT, SOFT, Row, Spec, sized
+from equipoise.report.figures import Row, Spec, sized
+from equipoise.report.look import FAINT, SOFT, TASKS
 from equipoise.study import ArmFindings, Findings
 from equipoise.study.selection import Measure
-
-TASKS = tuple(f"var(--task{number})" for number in range(1, 7))
 
 
 def weights(found: Findings, entry: ArmFindings) -> Spec | None:

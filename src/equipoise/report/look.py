@@ -1,4 +1,4 @@
-"""How charts look: the page's colours by name, and what they share."""
+"""How charts look: the page's colours by name, and what all charts share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
+
+Spec = dict[str, Any]
+Row = dict[str, Any]
 
 # Names of the page's own colours: a script puts the values in, so that dark mode reaches the charts.
 INK, SOFT, FAINT = "var(--ink)", "var(--soft)", "var(--line)"
@@ -30,6 +33,12 @@ LOOK: dict[str, Any] = {
     "axisY": {"labelColor": INK},
     "legend": {**_TEXT, "titleLimit": 300, "labelLimit": 300},
 }
+
+
+def sized(chart: Any, height: int) -> Spec:
+    """The chart as wide as its place on the page."""
+    wide = chart.properties(width="container", height=height, background="transparent")
+    return dict(wide.to_dict())
 
 
 def short(name: str, most: int = 26) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from altair.utils.schemapi import debug_mode
 
 from equipoise.report import figures, panels
 from equipoise.report.look import MANY, Spec
@@ -73,6 +74,13 @@ def gather(found: Findings) -> dict[str, list[Chart]]:
 
     Sections: difference, delta-m, quality-cost, cost, curve, weights, cosines, norms, tuning.
     """
+    # Altair checks every part of every chart against its schema, which takes most of the time of a report of
+    # many tasks; the tests do that.
+    with debug_mode(False):
+        return _gathered(found).sections
+
+
+def _gathered(found: Findings) -> Gallery:
     made = Gallery()
     for baseline in found.baselines:
         spec = figures.differences(found, baseline)
@@ -94,7 +102,7 @@ def gather(found: Findings) -> dict[str, list[Chart]]:
     for each in found.single.values():
         spec = panels.rates(found, each)
         made.add("tuning", spec, f"Tuning of {each.arm.label}", each.arm.label, folded=many)
-    return made.sections
+    return made
 
 
 def _of_arms(

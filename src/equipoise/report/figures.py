@@ -132,7 +132,7 @@ def _forest(
 
 
 def _names(order: list[str]) -> alt.Y:
-    axis = alt.Axis(ticks=False, domain=False, labelExpr=shortened(), labelLimit=170)
+    axis = alt.Axis(ticks=False, domain=False, labelExpr=shortened(order), labelLimit=170)
     return alt.Y("label:N", sort=order, title=None, axis=axis)
 
 
@@ -156,7 +156,7 @@ def cost(found: Findings) -> Spec | None:
         {
             **_named(each),
             "ratio": each.spent.ratio,
-            "text": f"{each.spent.ratio:.2f}×, {_passes(each.spent.backwards)}",
+            "text": f"{each.spent.ratio:.2f} ({each.spent.backwards:.3g})",
             "said": "ew" if each.arm.label == "ew" else "others",
         }
         for each in found.arms
@@ -170,14 +170,14 @@ def cost(found: Findings) -> Spec | None:
         y=_names([row["label"] for row in rows]),
         x=alt.X(
             "ratio:Q",
-            title="time of a step, × that of ew",
+            title="time of a step, × that of ew (backward passes)",
             # Room for the text at the end of the longest bar.
             scale=alt.Scale(domain=[0, 1.6 * longest]),
             axis=alt.Axis(tickCount=5),
         ),
         tooltip=[
             alt.Tooltip("label:N", title="method"),
-            alt.Tooltip("text:N", title="time of a step"),
+            alt.Tooltip("text:N", title="time (passes)"),
         ],
     )
     bars = base.mark_bar(opacity=0.8, height=9).encode(
@@ -185,10 +185,6 @@ def cost(found: Findings) -> Spec | None:
     )
     labels = base.mark_text(align="left", dx=4, color=SOFT).encode(text="text:N")
     return sized(bars + labels, height=ROW * len(rows))
-
-
-def _passes(count: float) -> str:
-    return f"{count:.3g} backward pass" + ("" if round(count, 2) == 1 else "es")
 
 
 def ratios(found: Findings, each: ArmFindings) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -41,21 +42,25 @@ def sized(chart: Any, height: int) -> Spec:
     return dict(wide.to_dict())
 
 
-def short(name: str, most: int = 26) -> str:
-    """A name of at most so many letters: its beginning and its end, where names differ."""
+def short(name: str, most: int = 26, tail: int | None = None) -> str:
+    """A name of at most so many letters: its beginning and its end, a third of them by default."""
     if len(name) <= most:
         return name
-    tail = most // 3
-    return f"{name[: most - tail - 1]}…{name[-tail:]}"
+    end = most // 3 if tail is None else tail
+    return f"{name[: most - end - 1]}…{name[len(name) - end :]}"
 
 
-def shortened(most: int = 26) -> str:
-    """:func:`short` as an expression of Vega, for the labels of an axis."""
-    tail = most // 3
-    return (
-        f"length(datum.label) > {most} ? "
-        f"slice(datum.label, 0, {most - tail - 1}) + '…' + slice(datum.label, -{tail}) : datum.label"
-    )
+def shortened(names: Iterable[str], most: int = 26) -> str:
+    """:func:`short` as an expression of Vega, for an axis with these names.
+
+    The end gets as many letters as tell most of the names apart.
+    """
+    known = set(names)
+    tails = (most // 3, 0, most // 2, 2 * most // 3)
+    tail = max(tails, key=lambda end: len({short(name, most, end) for name in known}))
+    end = f" + slice(datum.label, -{tail})" if tail else ""
+    begin = f"slice(datum.label, 0, {most - tail - 1}) + '…'"
+    return f"length(datum.label) > {most} ? {begin}{end} : datum.label"
 
 
 @lru_cache(maxsize=1)

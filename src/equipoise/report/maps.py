@@ -26,7 +26,9 @@ def weights(rows: Sequence[Row], tasks: Sequence[str]) -> Spec | None:
     ends = math.log2(FULL)
     color = alt.Color(
         "times:Q",
-        scale=alt.Scale(domain=[-ends, 0, ends], range=[WORSE, PAPER, ACCENT], clamp=True),
+        scale=alt.Scale(
+            domain=[-ends, 0, ends], range=[WORSE, PAPER, ACCENT], clamp=True, interpolate="rgb"
+        ),
         legend=None,
         title="weight, × an equal share",
     )
@@ -40,9 +42,9 @@ def norms(rows: Sequence[Row], tasks: Sequence[str]) -> Spec | None:
         return None
     color = alt.Color(
         "value:Q",
-        scale=alt.Scale(type="log", range=[PAPER, ACCENT], nice=False),
+        scale=alt.Scale(type="log", range=[PAPER, ACCENT], nice=False, interpolate="rgb"),
         title="norm (logarithmic)",
-        legend=alt.Legend(orient="bottom", gradientLength=180, format=".1~g", tickCount=3),
+        legend=alt.Legend(orient="bottom", gradientLength=180, format="~g", tickCount=3),
     )
     return _epochs(rows, tasks, color, [alt.Tooltip("value:Q", title="norm", format=".3~g")])
 
@@ -85,7 +87,7 @@ def cosines(rows: Sequence[Row], tasks: Sequence[str]) -> Spec | None:
             y=_tasks("y", "one", tasks),
             color=alt.Color(
                 "value:Q",
-                scale=alt.Scale(domain=[-1, 0, 1], range=[WORSE, PAPER, ACCENT]),
+                scale=alt.Scale(domain=[-1, 0, 1], range=[WORSE, PAPER, ACCENT], interpolate="rgb"),
                 title="cosine",
                 legend=alt.Legend(orient="bottom", gradientLength=180, values=[-1, 0, 1]),
             ),
@@ -103,7 +105,7 @@ def _tasks(channel: str, field: str, tasks: Sequence[str]) -> alt.X | alt.Y:
     small = len(tasks) > 24
     across = channel == "x"
     axis = alt.Axis(
-        labelExpr=shortened(16 if across else 20),
+        labelExpr=shortened(tasks, 16 if across else 20),
         labelLimit=90 if across else 120,
         labelAngle=-90 if across else 0,
         labelFontSize=8 if small else 10,

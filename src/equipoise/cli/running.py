@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from equipoise.cli.changes import replaced
 from equipoise.cli.places import TAKES, executor
 from equipoise.cli.progress import Lines, Live
-from equipoise.cli.tables import summary
+from equipoise.cli.result import summary, to_json
 from equipoise.cli.told import STOPPED, told
 from equipoise.study import STUDIES, Listener, Store, findings, load, parse, run
 from equipoise.study.run import Silence
@@ -184,13 +183,14 @@ def _finish(path: Path, report: bool, as_json: bool) -> None:
             page = write(opened)
     result = summary(found)
     if as_json:
-        facts = {**result, "store": str(path), "report": page and str(page)}
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(to_json({**result, "store": str(path), "report": page and str(page)}))
     else:
         for line in result["verdict"]:
             typer.echo(line)
+        for advised in result["advice"]:
+            typer.echo(f"Next: {advised}")
         for warning in result["warnings"]:
-            typer.echo(f"Careful: {warning}")
+            typer.echo(f"Careful: {warning['text']}")
         if page is not None:
             typer.echo(f"Report: {page}")
     if nothing:

@@ -1,4 +1,4 @@
-"""What the terminal shows: the catalogue of methods, and the result of a study."""
+"""What the terminal shows of the catalogue of methods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rich.table import Table
 
 from equipoise.methods.base import Card, Method, Needs
 from equipoise.methods.catalogue import classes, find
-from equipoise.study import Findings, headline, sentence, warnings
 
 
 def show_cards(needs: str | None, as_json: bool) -> None:
@@ -80,20 +79,3 @@ def _lines(card: Card, cls: type[Method]) -> dict[str, str]:
 
 def _facts(cls: type[Method]) -> dict[str, Any]:
     return {**asdict(cls.card), "needs": cls.needs}
-
-
-def summary(found: Findings) -> dict[str, Any]:
-    """The result of a study, for the terminal and for machines."""
-    return {
-        "study": found.spec.title(),
-        "verdict": [each.text for each in headline(found)],
-        "comparisons": [
-            {"text": sentence(each, baseline).text, "outcome": sentence(each, baseline).outcome}
-            | {"arm": each.arm.label, "baseline": baseline}
-            | asdict(each.against[baseline])
-            for baseline in found.baselines
-            for each in found.arms
-            if baseline in each.against
-        ],
-        "warnings": [warning.text for warning in warnings(found)],
-    }

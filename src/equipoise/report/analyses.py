@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import combinations
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import altair as alt
 import numpy as np
 
-from equipoise.report.figures import FAINT, INK, SOFT, Row, Spec, sized
-from equipoise.report.fronts import front_chart, front_table, frozen_chart
-from equipoise.report.tables import EMPTY, Cell, Table
+from equipoise.report.figures import names
+from equipoise.report.fronts import front_table
+from equipoise.report.look import ACCENT, FAINT, INK, SOFT, Row, Spec, sized
+from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import Findings, Store
 from equipoise.study.analyses import (
     Convergence,
+    Flatness,
+    Front,
     Size,
     Sparse,
     convergence,
@@ -24,54 +26,64 @@ from equipoise.study.analyses import (
     sparse_grids,
     variance_of,
 )
-from equipoise.study.arms import how_fixed
 from equipoise.study.verdict import interval, signed
 
-# With more tasks there are too many pairs to look at.
-MOST_TASKS = 4
-Charts = Callable[[str, Spec | None], str | None]
 
+@dataclass(frozen=True)
+class Seen:
+    """What was looked into; empty where the study has nothing to say of it.
 
-def context(store: Store, found: Findings, chart: Charts) -> dict[str, Any]:
-    """What the templates show of it; empty where the study has nothing to say.
-
-    Args:
-        store: of the study.
-        found: its findings.
-        chart: takes a chart by name, and gives the name back.
+    Attributes:
+        fronts: of fixed weights, where they were tried all along.
+        shares: of the variance, by the factors that take part.
+        shared: labels of the arms that these are of.
+        sparse: grids of learning rates, by arm.
+        sizes: of the sweep.
+        convergence: of the training losses.
+        flatness: of the minima.
     """
-    made = fronts(found) if found.brute_force else []
-    shown = [
-        (
-            front,
-            [
-                chart(f"front-{front.kind.replace(' ', '-')}-{i}-{j}", front_chart(front, i, j))
-                for i, j in combinations(range(len(front.objectives)), 2)
-            ]
-            if len(front.objectives) <= MOST_TASKS
-            else [],
-            front_table(front),
-        )
-        for front in made
-    ]
+
+    fronts: list[Front]
+    shares: dict[tuple[str, ...], float]
+    shared: list[str]
+    sparse: list[Sparse]
+    sizes: list[Size]
+    convergence: list[Convergence]
+    flatness: list[Flatness]
+
+    @property
+    def grids(self) -> str:
+        """The sparse grids of the first arm, in words."""
+        grids = self.sparse[0].grids if self.sparse else ()
+        return " or ".join(", ".join(f"{rate:g}" for rate in grid) for grid in grids)
+
+
+NOTHING = Seen([], {}, [], [], [], [], [])
+
+
+def look(store: Store, found: Findings) -> Seen:
+    """Looks into everything that there is."""
     shares, labels = variance_of(found)
-    sparse = sparse_grids(found)
-    swept = sizes(store, found)
-    reached = convergence(found)
-    return {
-        "how_fixed": how_fixed(found.spec),
-        "fronts": shown,
-        "frozen": chart("frozen", frozen_chart(found)),
-        "variance": chart("variance", variance_chart(shares)),
-        "variance_arms": labels,
-        "sparse_grids": _grids(sparse),
-        "flat": bool(found.spec.flatness),
-        "sparse": chart("sparse", sparse_chart(sparse)),
-        "sizes": chart("sizes", sizes_chart(swept)),
-        "spreads": sizes_table(swept),
-        "convergence": chart("convergence", convergence_chart(reached)),
-        "minima": minima_table(found, reached),
-    }
+    return Seen(
+        fronts=fronts(found) if found.brute_force else [],
+        shares=shares,
+        shared=labels,
+        sparse=sparse_grids(found),
+        sizes=sizes(store, found),
+        convergence=convergence(found),
+        flatness=flatness(found),
+    )
+
+
+def tables(found: Findings, seen: Seen) -> dict[str, Table]:
+    """The tables by name."""
+    named = {f"front {front.kind}": front_table(front) for front in seen.fronts}
+    spreads, minima = sizes_table(seen.sizes), minima_table(found, seen)
+    if spreads is not None:
+        named["spreads"] = spreads
+    if minima is not None:
+        named["minima"] = minima
+    return named
 
 
 def variance_chart(shares: dict[tuple[str, ...], float]) -> Spec | None:
@@ -93,12 +105,12 @@ def sparse_chart(told: Sequence[Sparse]) -> Spec | None:
     if not rows:
         return None
     order = [each.label for each in sorted(told, key=lambda each: -each.between_grids)]
-    colors = alt.Scale(domain=["grids", "seeds"], range=["var(--accent)", SOFT])
+    colors = alt.Scale(domain=["grids", "seeds"], range=[ACCENT, SOFT])
     chart = (
         alt.Chart(alt.InlineData(values=rows))
         .mark_point(filled=True, size=60, opacity=1)
         .encode(
-            y=alt.Y("label:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False)),
+            y=names(order),
             x=alt.X("value:Q", title="standard deviation of Delta_m, points"),
             color=alt.Color(
                 "kind:N", scale=colors, title="between", legend=alt.Legend(orient="top")
@@ -114,12 +126,7 @@ def _bars(rows: list[Row], field: str, title: str) -> Spec | None:
         return None
     rows.sort(key=lambda row: -float(row[field]))
     base = alt.Chart(alt.InlineData(values=rows)).encode(
-        y=alt.Y(
-            "label:N",
-            sort=[str(row["label"]) for row in rows],
-            title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=260),
-        ),
+        y=names([str(row["label"]) for row in rows]),
         x=alt.X(
             f"{field}:Q",
             title=title,
@@ -129,16 +136,7 @@ def _bars(rows: list[Row], field: str, title: str) -> Spec | None:
         tooltip=["label:N", alt.Tooltip("text:N", title="share")],
     )
     labels = base.mark_text(align="left", dx=4, color=SOFT).encode(text="text:N")
-    return sized(
-        base.mark_bar(opacity=0.8, height=9, color="var(--accent)") + labels, 22 * len(rows)
-    )
-
-
-def _grids(told: Sequence[Sparse]) -> str:
-    """The grids of the first arm, in words."""
-    if not told:
-        return ""
-    return " or ".join(", ".join(f"{rate:g}" for rate in grid) for grid in told[0].grids)
+    return sized(base.mark_bar(opacity=0.8, height=9, color=ACCENT) + labels, 22 * len(rows))
 
 
 def sizes_chart(told: Sequence[Size]) -> Spec | None:
@@ -149,7 +147,7 @@ def sizes_chart(told: Sequence[Size]) -> Spec | None:
             "label": label,
             "value": delta.value,
             "text": interval(delta),
-            "color": INK if label == "ew" else "var(--accent)",
+            "color": INK if label == "ew" else ACCENT,
         }
         for each in told
         for label, delta in each.deltas.items()
@@ -236,11 +234,13 @@ def convergence_chart(told: Sequence[Convergence]) -> Spec | None:
     return sized(chart, height=300)
 
 
-def minima_table(found: Findings, reached: Sequence[Convergence]) -> Table | None:
+def minima_table(found: Findings, seen: Seen) -> Table | None:
     """One row an arm: examples until it was where equal weights end, and how flat the minimum is."""
-    flat = {each.label: each for each in flatness(found)}
+    flat = {each.label: each for each in seen.flatness}
     needed = {
-        each.label: each.needed for each in reached if np.isfinite(each.needed) or each.needed > 0
+        each.label: each.needed
+        for each in seen.convergence
+        if np.isfinite(each.needed) or each.needed > 0
     }
     if not needed and not flat:
         return None

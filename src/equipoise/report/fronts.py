@@ -8,8 +8,9 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from equipoise.report.figures import INK, SOFT, Row, Spec, sized
-from equipoise.report.tables import EMPTY, Cell, Table
+from equipoise.report.figures import forest
+from equipoise.report.look import ACCENT, BETTER, INK, PAPER, SOFT, WORSE, Row, Spec, sized
+from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import Findings
 from equipoise.study.analyses import Front, Method
 from equipoise.study.verdict import interval, signed
@@ -74,7 +75,7 @@ def _placed(method: Method, i: int, j: int) -> Row:
     error = spread / np.sqrt(len(method.values)) if len(method.values) > 1 else 0 * method.mean
     still = method.label.startswith("frozen ")
     x, y = float(method.mean[i]), float(method.mean[j])
-    color = "var(--better)" if method.shown() else SOFT if still else "var(--accent)"
+    color = BETTER if method.shown() else SOFT if still else ACCENT
     return {
         "x": x,
         "y": y,
@@ -86,7 +87,7 @@ def _placed(method: Method, i: int, j: int) -> Row:
         "setting": "chosen by each seed",
         "trials": _trials(method.trials),
         "color": INK if method.label == "ew" else color,
-        "fill": "var(--paper)" if still else INK if method.label == "ew" else color,
+        "fill": PAPER if still else INK if method.label == "ew" else color,
         "named": not still,
     }
 
@@ -146,43 +147,19 @@ def front_table(front: Front) -> Table:
 
 def frozen_chart(found: Findings) -> Spec | None:
     """Dynamic weights minus their means as fixed weights, in Delta_m."""
-    rows = [
+    rows: list[Row] = [
         {
             "label": label,
             "value": gap.value,
             "low": gap.low if np.isfinite(gap.low) else gap.value,
             "high": gap.high if np.isfinite(gap.high) else gap.value,
             "text": interval(gap),
-            "color": ("var(--better)" if gap.value > 0 else "var(--worse)")
-            if gap.shown()
-            else SOFT,
+            "setting": "",
+            "said": ("better" if gap.value > 0 else "worse") if gap.shown() else "not shown",
         }
         for label, gap in found.thawed.items()
         if np.isfinite(gap.value)
     ]
-    return _forest(rows, "Delta_m minus that of its own mean weights, percentage points")
-
-
-def _forest(rows: list[Row], title: str) -> Spec | None:
-    if not rows:
-        return None
-    rows.sort(key=lambda row: -float(row["value"]))
-    base = alt.Chart(alt.InlineData(values=rows)).encode(
-        y=alt.Y(
-            "label:N",
-            sort=[str(row["label"]) for row in rows],
-            title=None,
-            axis=alt.Axis(ticks=False, domain=False),
-        ),
-        color=alt.Color("color:N", scale=None),
-        tooltip=[alt.Tooltip("label:N", title="method"), alt.Tooltip("text:N", title="difference")],
-    )
-    x = alt.X("low:Q", title=title, scale=alt.Scale(zero=True, nice=True))
-    zero = (
-        alt.Chart(alt.InlineData(values=[{"zero": 0}]))
-        .mark_rule(color=INK, strokeWidth=1)
-        .encode(x="zero:Q")
-    )
-    bars = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
-    dots = base.mark_point(filled=True, size=70, opacity=1).encode(x="value:Q")
-    return sized(zero + bars + dots, height=22 * len(rows))
+    colors = {"better": BETTER, "worse": WORSE, "not shown": SOFT}
+    title = "Delta_m minus that of its own mean weights, percentage points"
+    return forest(rows, [], title, colors, [("said:N", "moving weights")])

@@ -8,22 +8,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from equipoise.report import analyses, figures, panels, tables
+from equipoise.report import analyses, extras, maps, panels, tables
+from equipoise.report.charts import gather
+from equipoise.report.look import LOOK, MANY, short
+from equipoise.report.table import Table
 from equipoise.study import (
-    ArmFindings,
     Findings,
     Store,
     Trial,
+    advice,
     findings,
     headline,
     sentence,
     warnings,
 )
+from equipoise.study.arms import how_fixed
+from equipoise.study.fixed import FIXED
 from equipoise.study.questions import PROTOCOLS
 
 
@@ -45,9 +49,9 @@ def write(store: Store, out: Path | None = None) -> Path:
     command = f"equipoise run {page.stem}.toml --out {store.path.name}"
     facts = context(store, found, command)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(_templates().get_template("page.html").render(facts), encoding="utf-8")
+    page.write_text(templates().get_template("page.html").render(facts), encoding="utf-8")
     page.with_suffix(".md").write_text(
-        _templates().get_template("page.md").render(facts), encoding="utf-8"
+        templates().get_template("page.md").render(facts), encoding="utf-8"
     )
     page.with_suffix(".csv").write_text(tables.to_csv(found), encoding="utf-8")
     return page
@@ -55,22 +59,23 @@ def write(store: Store, out: Path | None = None) -> Path:
 
 def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
     """Everything the templates show."""
-    charts: dict[str, figures.Spec] = {}
-
-    def chart(name: str, spec: figures.Spec | None) -> str | None:
-        if spec is None:
-            return None
-        charts[name] = spec
-        return name
-
-    equal = found.arm("ew")
-    shown = _highlighted(found)
-    facts: dict[str, Any] = {
+    seen = analyses.look(store, found)
+    charts = gather(found, seen)
+    shown_tables = {**_tables(found), **analyses.tables(found, seen)}
+    equal = next((each for each in found.arms if each.arm.label == "ew"), None)
+    labels = {each.arm.label for each in found.arms} | {"single-task"}
+    data = {
+        "look": LOOK,
+        "charts": {chart.name: chart.spec for section in charts.values() for chart in section},
+        "tables": {name: table.copies() for name, table in shown_tables.items()},
+    }
+    return {
         "title": found.spec.title(),
         "found": found,
         "spec": found.spec,
         "protocol": PROTOCOLS[found.spec.protocol],
         "verdict": headline(found),
+        "advice": advice(found),
         "sentences": [
             sentence(each, baseline)
             for baseline in found.baselines
@@ -78,48 +83,44 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
             if baseline in each.against
         ],
         "warnings": warnings(found),
-        "results": tables.results(found),
-        "comparisons": tables.comparisons(found),
-        "differences": chart("differences", figures.differences(found, "ew")),
-        "deltas": chart("deltas", figures.deltas(found)),
-        "weights": [
-            (each.arm.label, id)
-            for each, id in _panels(chart, "weights", found, panels.weights, found.arms)
+        "tables": shown_tables,
+        "charts": charts,
+        "shown": [
+            (label, color)
+            for label, color in zip(panels.highlighted(found), panels.HIGHLIGHTS, strict=False)
+            if label in labels
         ],
-        "rates": [
-            (panels.rates_title(found, each), id)
-            for each, id in _panels(chart, "rates", found, panels.rates, found.all_arms)
-        ],
-        "curves": [
-            (
-                f"{measure.task}: {measure.metric}",
-                chart(f"curve{place}", panels.curves(found, measure, shown)),
-            )
-            for place, measure in enumerate(found.measures)
-        ],
-        "shown": list(zip(shown, panels.HIGHLIGHTS, strict=False)),
-        "cost": chart("cost", figures.cost(found)),
-        "cosines": chart("cosines", panels.cosines(found, equal)),
-        "norms": chart("norms", panels.norms(found, equal)),
-        "pairs": panels.pair_colors(found, equal),
+        "pairs": panels.pair_colors(found, equal) if equal else {},
+        "mapped": panels.mapped(found),
         "tasks": panels.task_colors(found),
+        "many": MANY,
+        "seen": seen,
+        "how_fixed": how_fixed(found.spec),
+        "full": maps.FULL,
+        "fixed": FIXED,
         "trouble": _trouble(found),
         "facts": _facts(found),
         "toml": found.spec.to_toml(),
         "command": command,
+        "data": embedded(data),
+        "bundle": bundle(),
     }
-    facts |= analyses.context(store, found, chart)
-    facts["charts"] = Markup(json.dumps(charts).replace("<", "\\u003c"))
-    facts["bundle"] = Markup(_bundle())
-    return facts
 
 
-def _panels(
-    chart: Any, kind: str, found: Findings, draw: Any, arms: list[ArmFindings]
-) -> list[tuple[ArmFindings, str]]:
-    """Titles and names of small charts, one an arm."""
-    named = [(each, chart(f"{kind}-{place}", draw(found, each))) for place, each in enumerate(arms)]
-    return [panel for panel in named if panel[1] is not None]
+def embedded(data: object) -> Markup:
+    """As JSON that cannot end the script it stands in."""
+    return Markup(json.dumps(data).replace("<", "\\u003c"))
+
+
+def _tables(found: Findings) -> dict[str, Table]:
+    """The tables by name; those of many tasks apart from the others."""
+    named: dict[str, Table | None] = {"comparisons": tables.comparisons(found)}
+    if len(found.measures) > MANY:
+        named |= {"results": tables.overview(found), "per-task": tables.per_task(found)}
+    else:
+        named["results"] = tables.results(found)
+    named |= {"joint": extras.joint(found), "at-best": extras.at_best(found)}
+    return {name: table for name, table in named.items() if table is not None}
 
 
 def _pretty(text: object) -> Markup:
@@ -128,16 +129,19 @@ def _pretty(text: object) -> Markup:
     return Markup(_ESTIMATE.sub(lambda found: found[0].replace(" ", "\u00a0"), plain))
 
 
+def _wrapped(name: object) -> Markup:
+    """A name that may break after its signs, where it is long."""
+    text = str(_pretty(name))
+    return Markup(re.sub(r"(?<=[_/.:,-])(?=\w)", "<wbr>", text) if len(str(name)) > 20 else text)
+
+
+def _coded(text: object) -> Markup:
+    """As :func:`_pretty`, with names between backticks set as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(_pretty(text))))
+
+
 # A number and its interval: "+4.9 [2.8, 7.0]".
 _ESTIMATE = re.compile(r"[+−]?\d[\d.]* \[[^\]]*\]")
-
-
-def _highlighted(found: Findings) -> list[str]:
-    """Curves to show in colour: equal weights, the best arm, single-task networks, random weights."""
-    ranked = [each for each in found.arms if np.isfinite(each.delta.value)]
-    ranked.sort(key=lambda each: -each.delta.value)
-    best = [each.arm.label for each in ranked if each.arm.label not in found.baselines][:1]
-    return ["ew", *best, "single-task", "rlw"]
 
 
 def _trouble(found: Findings) -> list[tuple[str, str, str]]:
@@ -169,20 +173,22 @@ def _facts(found: Findings) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _bundle() -> str:
+def bundle() -> Markup:
     """Vega, Vega-Lite and Vega-Embed as one script."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    if "</script" in bundle:
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    if "</script" in script:
         raise ValueError("the chart library contains a closing script tag and cannot be inlined")
-    return str(bundle)
+    return Markup(script)
 
 
 @lru_cache(maxsize=1)
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of the pages."""
+
     def page_is_html(name: str | None) -> bool:
         return name is not None and name.endswith(".html")
 
-    templates = Environment(
+    loaded = Environment(
         loader=PackageLoader("equipoise.report", "."),
         autoescape=page_is_html,
         undefined=StrictUndefined,
@@ -190,5 +196,6 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters["pretty"] = _pretty
-    return templates
+    loaded.filters |= {"pretty": _pretty, "coded": _coded}
+    loaded.filters |= {"wrapped": _wrapped, "short": short}
+    return loaded

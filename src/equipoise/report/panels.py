@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import altair as alt
 import numpy as np
 
-from equipoise.report.figures import FAINT, SOFT, Row, Spec, sized
-from equipoise.study import ArmFindings, Findings
+from equipoise.report import maps
+from equipoise.report.look import ACCENT, FAINT, INK, MANY, PAPER, TASKS, Row, Spec, sized
+from equipoise.study import ArmFindings, Candidate, Findings
+from equipoise.study.fixed import FIXED
 from equipoise.study.selection import Measure
 
-TASKS = tuple(f"var(--task{number})" for number in range(1, 7))
+HIGHLIGHTS = (INK, ACCENT, TASKS[1], TASKS[2])
+OTHERS = "the others"
 
 
 def weights(found: Findings, entry: ArmFindings) -> Spec | None:
-    """Share of each task in the weights over the epochs: mean and spread over the steps of an epoch."""
+    """Share of each task in the weights over the epochs: lines with spread, or a map of many tasks."""
     ids = {trial.id for trial in entry.runs}
     seen: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for trial, epoch, task, mean, std in found.weights:
@@ -38,14 +41,15 @@ def weights(found: Findings, entry: ArmFindings) -> Spec | None:
         for (epoch, task), (mean, std) in means.items()
         if sums[epoch] > 0
     ]
-    return _small_lines(rows, "share", alt.Scale(domain=[0, 1]), task_colors(found))
+    if len(found.single) > MANY:
+        return maps.weights(rows, list(found.single))
+    return _small_lines(rows, "share", "share", alt.Scale(domain=[0, 1]), task_colors(found))
 
 
 def curves(found: Findings, measure: Measure, shown: Sequence[str]) -> Spec | None:
     """A metric on validation over the epochs: the arms ``shown`` in colour, the others faint."""
     rows: list[Row] = []
     entries = [*found.arms, found.single[measure.task]]
-    colors = dict(zip(shown, HIGHLIGHTS, strict=False))
     for entry in entries:
         label = "single-task" if entry.arm.task else entry.arm.label
         runs = [found.found.curve(trial, "validation") for trial in entry.runs]
@@ -56,15 +60,8 @@ def curves(found: Findings, measure: Measure, shown: Sequence[str]) -> Spec | No
                 if epoch in run and (measure.task, measure.metric) in run[epoch]
             ]
             if seen:
-                rows.append(
-                    {
-                        "epoch": epoch,
-                        "arm": label,
-                        "value": float(np.mean(seen)),
-                        "color": colors.get(label, FAINT),
-                        "front": label in colors,
-                    }
-                )
+                row = {"epoch": epoch, "arm": label, "value": float(np.mean(seen))}
+                rows.append({**row, "color": label if label in shown else OTHERS})
     if not rows:
         return None
     # The first epochs are far off and would flatten the rest, so the axis starts where most are.
@@ -72,57 +69,103 @@ def curves(found: Findings, measure: Measure, shown: Sequence[str]) -> Spec | No
     low, high = (
         np.percentile(late, [5, 100]) if measure.higher_is_better else np.percentile(late, [0, 95])
     )
+    good = "higher is better" if measure.higher_is_better else "lower is better"
+    unit = f", {measure.unit}" if measure.unit else ""
+    y = alt.Y(
+        "value:Q",
+        title=f"{measure.metric}{unit} ({good})",
+        scale=alt.Scale(domain=[float(low), float(high)], nice=True),
+    )
+    colors = {**dict(zip(shown, HIGHLIGHTS, strict=False)), OTHERS: FAINT}
     base = (
         alt.Chart(alt.InlineData(values=rows))
         .mark_line(clip=True)
         .encode(
-            x=_epochs(),
-            y=alt.Y(
-                "value:Q", title=None, scale=alt.Scale(domain=[float(low), float(high)], nice=True)
-            ),
-            color=alt.Color("color:N", scale=None),
-            strokeWidth=alt.condition("datum.front", alt.value(2), alt.value(1)),
+            x=_epochs(rows),
+            y=y,
+            color=_colors("color", colors),
+            strokeWidth=alt.condition(f"datum.color != '{OTHERS}'", alt.value(2), alt.value(1)),
             detail="arm:N",
-            tooltip=["arm:N", "epoch:Q", alt.Tooltip("value:Q", format=".3~f")],
+            tooltip=[alt.Tooltip("arm:N", title="method"), "epoch:Q", _number("value")],
         )
     )
-    front = base.transform_filter("datum.front")
-    return sized(base.transform_filter("!datum.front") + front, height=190)
+    back = base.transform_filter(f"datum.color == '{OTHERS}'")
+    return sized(back + base.transform_filter(f"datum.color != '{OTHERS}'"), height=190)
 
 
-HIGHLIGHTS = ("var(--ink)", "var(--accent)", "var(--task2)", "var(--task3)")
+def highlighted(found: Findings) -> list[str]:
+    """Arms to show in colour: equal weights, the best method, single-task networks, fixed weights."""
+    ranked = [each for each in found.arms if np.isfinite(each.delta.value)]
+    ranked.sort(key=lambda each: -each.delta.value)
+    best = [each.arm.label for each in ranked if each.arm.label not in found.baselines][:1]
+    return ["ew", *best, "single-task", FIXED]
 
 
 def rates(found: Findings, entry: ArmFindings) -> Spec | None:
     """Validation score of each tuning candidate; the chosen one is filled."""
     rows = []
     task = entry.arm.task
+    first = None if task is None else _first(found, task)
     varied = {candidate.learning_rate for candidate in entry.choice.scores}
-    for candidate, score in entry.choice.scores.items():
-        tuned = [candidate.told(name) for name in entry.arm.search]
+    # Weights have no place on an axis: they share that of their learning rate.
+    search = [name for name in entry.arm.search if name != "weights"]
+    ordered = sorted(entry.choice.scores.items(), key=lambda pair: _place(search, pair[0]))
+    for candidate, score in ordered:
+        tuned = [candidate.told(name) for name in search]
         at = f"{candidate.learning_rate:g}" if len(varied) > 1 or not tuned else ""
-        if task is not None and not _first(found, task).higher_is_better:
+        if first is not None and not first.higher_is_better:
             score = -score
+        chosen = candidate == entry.choice.candidate
         rows.append(
             {
+                "method": entry.arm.label,
                 "at": " ".join(filter(None, [at, *tuned])),
                 "score": score if np.isfinite(score) else None,
-                "chosen": candidate == entry.choice.candidate,
+                "chosen": "chosen" if chosen else "tried",
+                "setting": candidate.told(*entry.arm.search),
+                "trial": ", ".join(_trials(entry, candidate)),
             }
         )
     known = [row for row in rows if row["score"] is not None]
     if not known:
         return None
     scale = alt.Scale(zero=False, padding=6) if task else alt.Scale(domain=_shared_domain(found))
-    y = alt.Y("score:Q", title=None, scale=scale, axis=alt.Axis(tickCount=3))
-    x = alt.X("at:O", sort=None, title=None, axis=alt.Axis(labelAngle=0))
+    name = "Δm, %" if first is None else f"{first.metric}{', ' * bool(first.unit)}{first.unit}"
+    searched = ", ".join(search) if len(varied) == 1 and search else ""
+    both = ", ".join(["learning rate", *search])
+    y = alt.Y("score:Q", title=name, scale=scale, axis=alt.Axis(tickCount=3))
+    x = alt.X("at:O", sort=None, title=searched or both, axis=alt.Axis(labelAngle=0))
     base = alt.Chart(alt.InlineData(values=rows)).encode(
-        x=x, y=y, tooltip=["at:N", alt.Tooltip("score:Q", format=".2f")]
+        x=x,
+        y=y,
+        tooltip=[
+            "method:N",
+            alt.Tooltip("at:N", title=searched or both),
+            alt.Tooltip("setting:N", title="options"),
+            alt.Tooltip("score:Q", title=name, format=".4~g"),
+            alt.Tooltip("trial:N", title="trial"),
+        ],
     )
-    dots = base.mark_point(size=50, opacity=1, color="var(--accent)", clip=True).encode(
-        fill=alt.condition("datum.chosen", alt.value("var(--accent)"), alt.value("var(--paper)"))
+    dots = base.mark_point(size=50, opacity=1, color=ACCENT, clip=True).encode(
+        fill=alt.condition("datum.chosen == 'chosen'", alt.value(ACCENT), alt.value(PAPER))
     )
-    return sized(base.mark_line(color=FAINT, clip=True) + dots, height=90)
+    alone = len({row["at"] for row in rows}) == len(rows)
+    lines = base.mark_line(color=FAINT, clip=True)
+    return sized(lines + dots if alone else dots, height=90)
+
+
+def _place(search: Sequence[str], candidate: Candidate) -> tuple[float, tuple[str, ...]]:
+    """By learning rate, then by the options: numbers by their size, words by the alphabet."""
+    values = (candidate.option(name) for name in search)
+    return candidate.learning_rate, tuple(
+        f"{value:030.12f}" if isinstance(value, int | float) else str(value) for value in values
+    )
+
+
+def _trials(entry: ArmFindings, candidate: Candidate) -> list[str]:
+    """Ids of the trials of a candidate, the first three."""
+    ids = [trial.id[:12] for own in entry.plan.tried for trial in own.get(candidate, ())]
+    return [*ids[:3], "…"] if len(ids) > 3 else ids
 
 
 def _shared_domain(found: Findings) -> list[float]:
@@ -135,47 +178,56 @@ def _shared_domain(found: Findings) -> list[float]:
     return [1.8 * min(*best, 0.0) - 1, max(*best, 0.0) + 1]
 
 
-def rates_title(found: Findings, entry: ArmFindings) -> str:
-    """What a panel of :func:`rates` shows, where it is not Delta_m by learning rate."""
-    if entry.arm.task is not None:
-        first = _first(found, entry.arm.task)
-        good = "higher" if first.higher_is_better else "lower"
-        return f"{entry.arm.label}: {first.metric} ({good} is better)"
-    if entry.arm.search:
-        return f"{entry.arm.label}: {', '.join(entry.arm.search)}"
-    return entry.arm.label
-
-
 def _first(found: Findings, task: str) -> Measure:
     return next(measure for measure in found.measures if measure.task == task)
 
 
 def cosines(found: Findings, entry: ArmFindings) -> Spec | None:
-    """Cosine of each pair of task gradients over the epochs, mean over seeds."""
+    """Cosine of each pair of task gradients: lines over the epochs, or a map of the last one."""
     rows = _gradients(found, entry, lambda task, other: task != other)
-    pairs = sorted({str(row["task"]) for row in rows})
-    return _small_lines(
-        rows, "value", alt.Scale(domain=[-1, 1]), dict(zip(pairs, TASKS, strict=False)), height=170
-    )
+    if not mapped(found):
+        scale = alt.Scale(domain=[-1, 1])
+        return _small_lines(rows, "value", "cosine", scale, pair_colors(found, entry), height=170)
+    end = max((row["epoch"] for row in rows), default=0)
+    return maps.cosines([row for row in rows if row["epoch"] == end], list(found.single))
 
 
 def norms(found: Findings, entry: ArmFindings) -> Spec | None:
     """Norm of each task gradient over the epochs, mean over seeds, on a logarithmic axis."""
     rows = _gradients(found, entry, lambda task, other: task == other)
     rows = [row for row in rows if row["value"] > 0]
-    scale = alt.Scale(type="log", nice=False)
-    return _small_lines(rows, "value", scale, task_colors(found), height=170)
+    if len(found.single) > MANY:
+        return maps.norms(rows, list(found.single))
+    if not rows:
+        return None
+    values = [row["value"] for row in rows]
+    scale = alt.Scale(type="log", domain=[0.9 * min(values), 1.1 * max(values)], nice=False)
+    axis = alt.Axis(values=_powers(values), format="~g")
+    return _small_lines(rows, "value", "norm", scale, task_colors(found), 170, axis)
 
 
-def _gradients(found: Findings, entry: ArmFindings, wanted: Any) -> list[Row]:
+def mapped(found: Findings) -> bool:
+    """Whether there are more pairs of tasks than colours, so that cosines are a map."""
+    return math.comb(len(found.single), 2) > MANY
+
+
+def _gradients(
+    found: Findings, entry: ArmFindings, wanted: Callable[[str, str], bool]
+) -> list[Row]:
     ids = {trial.id for trial in entry.runs}
-    seen: dict[tuple[int, str], list[float]] = defaultdict(list)
+    seen: dict[tuple[int, str, str], list[float]] = defaultdict(list)
     for trial, epoch, task, other, value in found.gradients:
         if trial in ids and wanted(task, other):
-            seen[epoch, task if task == other else f"{task} · {other}"].append(value)
+            seen[epoch, task, other].append(value)
     return [
-        {"epoch": epoch, "task": task, "value": float(np.mean(values))}
-        for (epoch, task), values in seen.items()
+        {
+            "epoch": epoch,
+            "task": task if task == other else f"{task} · {other}",
+            "one": task,
+            "other": other,
+            "value": float(np.mean(values)),
+        }
+        for (epoch, task, other), values in seen.items()
     ]
 
 
@@ -191,29 +243,59 @@ def task_colors(found: Findings) -> dict[str, str]:
 
 
 def _small_lines(
-    rows: Iterable[Row], field: str, scale: alt.Scale, colors: dict[str, str], height: int = 90
+    rows: Iterable[Row],
+    field: str,
+    title: str,
+    scale: alt.Scale,
+    colors: dict[str, str],
+    height: int = 90,
+    axis: alt.Axis | None = None,
 ) -> Spec | None:
-    values = [{**row, "color": colors.get(str(row["task"]), SOFT)} for row in rows]
+    values = list(rows)
     if not values:
         return None
     chart = (
         alt.Chart(alt.InlineData(values=values))
         .mark_line(strokeWidth=2, clip=True)
         .encode(
-            x=_epochs(),
-            y=alt.Y(f"{field}:Q", title=None, scale=scale, axis=alt.Axis(tickCount=3)),
-            color=alt.Color("color:N", scale=None),
-            detail="task:N",
-            tooltip=["task:N", "epoch:Q", alt.Tooltip(f"{field}:Q", format=".3~f")],
+            x=_epochs(values),
+            y=alt.Y(f"{field}:Q", title=title, scale=scale, axis=axis or alt.Axis(tickCount=3)),
+            color=_colors("task", colors),
+            tooltip=["task:N", "epoch:Q", _number(field)],
         )
     )
     if all("low" in row for row in values):
         band = chart.mark_area(opacity=0.16, clip=True).encode(
-            y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q"
+            y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q"
         )
         chart = band + chart
     return sized(chart, height=height)
 
 
-def _epochs() -> alt.X:
-    return alt.X("epoch:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=4, grid=False))
+def _colors(field: str, colors: dict[str, str]) -> alt.Color:
+    scale = alt.Scale(domain=list(colors), range=list(colors.values()))
+    return alt.Color(f"{field}:N", scale=scale, legend=None, title=None)
+
+
+def _number(field: str) -> alt.Tooltip:
+    return alt.Tooltip(f"{field}:Q", format=".4~g")
+
+
+def _epochs(rows: Sequence[Row]) -> alt.X:
+    last = max(int(row["epoch"]) for row in rows)
+    step = next(each for each in _steps() if last <= 5 * each)
+    axis = alt.Axis(values=list(range(step, last + 1, step)), format="d", grid=False)
+    return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(nice=False, zero=False))
+
+
+def _steps() -> Iterator[int]:
+    """1, 2, 5, 10, and so on."""
+    return (digit * 10**power for power in range(12) for digit in (1, 2, 5))
+
+
+def _powers(values: Sequence[float]) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, and 2 and 5 between them where there is room."""
+    low, high = min(values), max(values)
+    digits = (1, 2, 5) if high < 100 * low else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [digit * 10.0**power for power in powers for digit in digits]

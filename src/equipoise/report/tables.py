@@ -1,21 +1,21 @@
-"""The tables of a report: rows of text, and how they are written in Markdown and CSV."""
+"""The tables of a report, and its numbers in long form."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import ArmFindings, Findings
 from equipoise.study.selection import Measure
 from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import MINUS, interval, outcome
 
-EMPTY = "–"
 COLUMNS = (
     *("method", "options", "single_task", "stage", "seed", "learning_rate", "status"),
     *("epoch", "split", "task", "metric", "value", "trial"),
@@ -28,87 +28,112 @@ SAID = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell: its text, and what it is (``best``, ``better``, ``worse``, ``control``)."""
-
-    text: str
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; the first column names the row, the others are numbers or short texts."""
-
-    columns: list[str]
-    rows: list[list[Cell]]
-    units: list[str]
-
-    def to_markdown(self) -> str:
-        """As a Markdown table."""
-        heads = [f"{c} ({u})" if u else c for c, u in zip(self.columns, self.units, strict=True)]
-        lines = ["| " + " | ".join(heads) + " |"]
-        lines.append("|---" + "|---:" * (len(self.columns) - 1) + "|")
-        for row in self.rows:
-            cells = [f"**{cell.text}**" if cell.kind == "best" else cell.text for cell in row]
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines) + "\n"
-
-
 def results(found: Findings) -> Table:
     """One row a method, best Delta_m first: Delta_m, every metric, rank, cost, chosen setting."""
-    ordered = sorted(found.arms, key=lambda each: _last_if_missing(-each.delta.value))
-    columns = ["method", "Delta_m", *[f"{m.task} {m.metric}" for m in found.measures]]
-    columns += ["rank", "time", "passes", "learning rate"]
-    arrows = ["↑ %" if m.higher_is_better and m.unit == "%" else _arrow(m) for m in found.measures]
-    units = ["", "% ↑", *arrows, "mean ↓", "× ew", "a step", "chosen"]
-    best = _best(found, ordered)
-    rows = [[_name(each), *_numbers(each, best)] for each in ordered]
-    return Table(columns, [_reference(found), *rows], units)
+    return _joined(found, [_delta, _metrics, _rank, _cost, _chosen])
 
 
-def _reference(found: Findings) -> list[Cell]:
-    cells = [Cell("single-task", "control"), Cell("reference")]
-    for place, measure in enumerate(found.measures):
-        cells.append(Cell(number(found.single[measure.task].metrics[place])))
-    spent = [each.spent for each in found.single.values() if each.spent]
-    time = sum(each.ratio for each in spent) if len(spent) == len(found.single) else math.nan
-    passes = sum(each.backwards for each in spent)
-    rates = ", ".join(dict.fromkeys(_setting(each) for each in found.single.values()))
-    together = Cell(f"{time:.2f}" if math.isfinite(time) else EMPTY)
-    return [*cells, Cell(EMPTY), together, Cell(f"{passes:.3g}" if spent else EMPTY), Cell(rates)]
+def overview(found: Findings) -> Table:
+    """As :func:`results` without the metrics of the tasks."""
+    return _joined(found, [_delta, _rank, _cost, _chosen])
 
 
-def _numbers(each: ArmFindings, best: Sequence[ArmFindings | None]) -> list[Cell]:
-    delta = interval(each.delta) if math.isfinite(each.delta.value) else EMPTY
-    cells = [Cell(delta, "best" if best[0] is each else "")]
-    for place, estimate in enumerate(each.metrics):
-        cells.append(Cell(number(estimate), "best" if best[place + 1] is each else ""))
-    cells.append(Cell(f"{each.rank:.1f}" if math.isfinite(each.rank) else EMPTY))
-    spent = each.spent
-    ratio = f"{spent.ratio:.2f}" if spent and math.isfinite(spent.ratio) else EMPTY
-    return [
-        *cells,
-        Cell(ratio),
-        Cell(f"{spent.backwards:.3g}" if spent else EMPTY),
-        Cell(_setting(each)),
+def per_task(found: Findings) -> Table:
+    """As :func:`results` with the metrics of the tasks only."""
+    return _joined(found, [_metrics])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns that belong together: names and units, the cells of the reference, those of each arm."""
+
+    columns: list[str]
+    units: list[str]
+    reference: list[Cell]
+    rows: list[list[Cell]]
+
+
+def _joined(found: Findings, wanted: Sequence[Callable[..., Group]]) -> Table:
+    arms = sorted(found.arms, key=lambda each: last_if_missing(-each.delta.value))
+    groups = [group(found, arms) for group in wanted]
+    first = [Cell("single-task", "control"), *(c for group in groups for c in group.reference)]
+    rows = [
+        [arm_name(arm), *(cell for group in groups for cell in group.rows[place])]
+        for place, arm in enumerate(arms)
     ]
+    columns = ["method", *(name for group in groups for name in group.columns)]
+    return Table(columns, [first, *rows], ["", *(unit for g in groups for unit in g.units)])
 
 
-def _best(found: Findings, arms: Sequence[ArmFindings]) -> list[ArmFindings | None]:
-    """The arm with the best Delta_m, then the one with the best mean of each column."""
+def _delta(found: Findings, arms: Sequence[ArmFindings]) -> Group:
+    best = _top([each.delta.value for each in arms])
+    rows = [
+        [
+            Cell(
+                interval(each.delta) if math.isfinite(each.delta.value) else EMPTY,
+                "best" if place == best else "",
+            )
+        ]
+        for place, each in enumerate(arms)
+    ]
+    return Group(["Delta_m"], ["% ↑"], [Cell("reference")], rows)
 
-    def top(values: list[float]) -> ArmFindings | None:
-        if not np.isfinite(values).any():
-            return None
-        return arms[int(np.nanargmax(values))]
 
-    tops = [top([each.delta.value for each in arms])]
+def _metrics(found: Findings, arms: Sequence[ArmFindings]) -> Group:
+    columns = []
     for place, measure in enumerate(found.measures):
         sign = 1.0 if measure.higher_is_better else -1.0
         means = [each.metrics[place] for each in arms]
-        tops.append(top([sign * mean.value if mean else math.nan for mean in means]))
-    return tops
+        best = _top([sign * mean.value if mean else math.nan for mean in means])
+        columns.append(
+            [Cell(number(mean), "best" if row == best else "") for row, mean in enumerate(means)]
+        )
+    return Group(
+        [f"{measure.task} {measure.metric}" for measure in found.measures],
+        [arrow(measure) for measure in found.measures],
+        [
+            Cell(number(found.single[measure.task].metrics[place]))
+            for place, measure in enumerate(found.measures)
+        ],
+        [list(row) for row in zip(*columns, strict=True)],
+    )
+
+
+def _rank(found: Findings, arms: Sequence[ArmFindings]) -> Group:
+    rows = [[Cell(f"{e.rank:.1f}" if math.isfinite(e.rank) else EMPTY)] for e in arms]
+    return Group(["rank"], ["mean ↓"], [Cell(EMPTY)], rows)
+
+
+def _cost(found: Findings, arms: Sequence[ArmFindings]) -> Group:
+    def cells(ratio: float, passes: float) -> list[Cell]:
+        texts = (f"{ratio:.2f}", f"{passes:.3g}")
+        known = (math.isfinite(ratio), math.isfinite(passes))
+        return [Cell(text if k else EMPTY) for text, k in zip(texts, known, strict=True)]
+
+    def own(each: ArmFindings) -> list[Cell]:
+        return (
+            cells(each.spent.ratio, each.spent.backwards) if each.spent else cells(*[math.nan] * 2)
+        )
+
+    spent = [each.spent for each in found.single.values() if each.spent]
+    whole = len(spent) == len(found.single)
+    time = sum(each.ratio for each in spent) if whole else math.nan
+    passes = sum(each.backwards for each in spent) if spent else math.nan
+    return Group(
+        ["time", "passes"], ["× ew", "a step"], cells(time, passes), [own(each) for each in arms]
+    )
+
+
+def _chosen(found: Findings, arms: Sequence[ArmFindings]) -> Group:
+    rates = list(dict.fromkeys(setting(each) for each in found.single.values()))
+    together = ", ".join(rates if len(rates) < 4 else [rates[0], "…", rates[-1]])
+    return Group(
+        ["learning rate"], ["chosen"], [Cell(together)], [[Cell(setting(each))] for each in arms]
+    )
+
+
+def _top(values: Sequence[float]) -> int | None:
+    return int(np.nanargmax(values)) if np.isfinite(values).any() else None
 
 
 def comparisons(found: Findings) -> Table:
@@ -120,9 +145,9 @@ def comparisons(found: Findings) -> Table:
         units += ["points [joint 95 %]", "Holm", "pairs", ""]
     rows = []
     ordered = [each for each in found.arms if each.against]
-    ordered.sort(key=lambda each: _last_if_missing(-each.delta.value))
+    ordered.sort(key=lambda each: last_if_missing(-each.delta.value))
     for each in ordered:
-        row = [_name(each)]
+        row = [arm_name(each)]
         for baseline in found.baselines:
             gap = each.against.get(baseline)
             if gap is None:
@@ -173,21 +198,24 @@ def number(estimate: Estimate | None) -> str:
     return f"{estimate.value:.{digits}f} ± {half:.{digits}f}".replace("-", MINUS)
 
 
-def _name(each: ArmFindings) -> Cell:
+def arm_name(each: ArmFindings) -> Cell:
+    """The label of an arm."""
     return Cell(each.arm.label, "control" if each.arm.control else "")
 
 
-def _setting(each: ArmFindings) -> str:
+def setting(each: ArmFindings) -> str:
+    """The learning rate that was chosen, and the values of searched options."""
     chosen = each.choice.candidate
     if chosen is None:
         return EMPTY
     return ", ".join(filter(None, [f"{chosen.learning_rate:g}", chosen.told(*each.arm.search)]))
 
 
-def _arrow(measure: Measure) -> str:
-    arrow = "↑" if measure.higher_is_better else "↓"
-    return f"{measure.unit} {arrow}".strip()
+def arrow(measure: Measure) -> str:
+    """Unit and direction of a metric."""
+    return f"{measure.unit} {'↑' if measure.higher_is_better else '↓'}".strip()
 
 
-def _last_if_missing(value: float) -> float:
+def last_if_missing(value: float) -> float:
+    """A key to sort by that puts what is missing last."""
     return value if math.isfinite(value) else math.inf

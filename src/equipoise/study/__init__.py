@@ -1,5 +1,6 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
+from equipoise.study.advice import advice
 from equipoise.study.arms import Arm, arms
 from equipoise.study.comparison import Study, compare
 from equipoise.study.database import StoreError
@@ -46,6 +47,7 @@ __all__ = [
     "Study",
     "Trial",
     "Warning",
+    "advice",
     "arms",
     "compare",
     "findings",

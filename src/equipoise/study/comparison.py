@@ -12,6 +12,7 @@ from typing import Any
 
 from equipoise.problems import Problem
 from equipoise.problems.catalogue import given
+from equipoise.study.advice import advice
 from equipoise.study.executors import Executor, Inline, Local
 from equipoise.study.findings import Findings, findings
 from equipoise.study.run import Listener, run
@@ -24,7 +25,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Study:
-    """A study that has run; its text is the verdict.
+    """A study that has run; its text is the verdict, and what to do next.
 
     Attributes:
         path: the file with everything that was measured.
@@ -38,7 +39,9 @@ class Study:
             return findings(store)
 
     def __str__(self) -> str:
-        return "\n".join(sentence.text for sentence in headline(self.findings()))
+        found = self.findings()
+        said = [sentence.text for sentence in headline(found)]
+        return "\n".join([*said, *(f"Next: {text}" for text in advice(found))])
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,9 +49,12 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 1) -> str:
-    """``+0.4 [−0.2, 1.0]``."""
+    """``+0.4 [−0.2, 1.0]``; more digits where a bound would be rounded to the 0 that it does not reach."""
     if not np.isfinite(estimate.low):
         return signed(estimate.value, digits)
+    nearest = min(abs(estimate.low), abs(estimate.high))
+    if estimate.low * estimate.high > 0 and float(f"{nearest:.{digits}f}") == 0:
+        digits = -math.floor(math.log10(nearest))
     bounds = [signed(bound, digits).lstrip("+") for bound in (estimate.low, estimate.high)]
     return f"{signed(estimate.value, digits)} [{', '.join(bounds)}]"
 

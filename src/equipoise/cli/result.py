@@ -1,0 +1,74 @@
+"""The result of a study as one object, for the terminal and for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from equipoise.study import ArmFindings, Findings, advice, headline, sentence, warnings
+from equipoise.study.verdict import outcome
+
+
+def summary(found: Findings) -> dict[str, Any]:
+    """The result of a study; the keys are documented and stay."""
+    return {
+        "study": found.spec.title(),
+        "problem": found.spec.problem,
+        "protocol": found.spec.protocol,
+        "seeds": list(found.spec.seeds),
+        "reference": found.reference,
+        "baselines": found.baselines,
+        "verdict": [each.text for each in headline(found)],
+        "advice": advice(found),
+        "warnings": [asdict(warning) for warning in warnings(found)],
+        "arms": [_arm(found, each) for each in found.arms],
+        "comparisons": [
+            {
+                "arm": each.arm.label,
+                "baseline": baseline,
+                "outcome": outcome(each, baseline),
+                "text": sentence(each, baseline).text,
+                **asdict(each.against[baseline]),
+            }
+            for baseline in found.baselines
+            for each in found.arms
+            if baseline in each.against
+        ],
+    }
+
+
+def _arm(found: Findings, each: ArmFindings) -> dict[str, Any]:
+    chosen = each.choice.candidate
+    return {
+        "arm": each.arm.label,
+        "method": each.arm.method,
+        "control": each.arm.control,
+        "outcomes": {label: outcome(each, label) for label in found.baselines},
+        "delta_m": asdict(each.delta),
+        "rank": each.rank,
+        "step_ratio": each.spent.ratio if each.spent else None,
+        "learning_rate": chosen.learning_rate if chosen else None,
+        "options": json.loads(chosen.options) if chosen else None,
+        "metrics": [
+            {"task": measure.task, "metric": measure.metric, **(asdict(mean) if mean else {})}
+            for measure, mean in zip(found.measures, each.metrics, strict=True)
+        ],
+        "diverged": each.diverged,
+        "failed": list(each.failed),
+        "missing": each.missing,
+    }
+
+
+def to_json(result: dict[str, Any]) -> str:
+    """As JSON that every parser reads: what is not a finite number is null."""
+    return json.dumps(_finite(result), indent=2, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

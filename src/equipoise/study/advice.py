@@ -1,0 +1,208 @@
+"""What to do next: a few sentences that follow from what a study found, most useful first."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean, median
+
+import numpy as np
+
+from equipoise.study.findings import ArmFindings, Findings
+from equipoise.study.fixed import FIXED
+from equipoise.study.statistics import seeds_needed
+from equipoise.study.verdict import CALLED, outcome, signed
+
+MOST = 4
+# Gradients this many times apart are a matter of scale that is worth a sentence.
+FAR_APART = 10.0
+# Cosines this close to zero say that tasks neither help nor hinder each other's step.
+NEAR_ZERO = 0.1
+# Differences in Delta_m to plan seeds for, in percentage points.
+GOALS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
+# No plan asks for more seeds than this many times those there are.
+LONGEST = 5
+
+
+def advice(found: Findings) -> list[str]:
+    """What to do next, in at most four sentences."""
+    if any(each.missing or not each.choice.complete for each in found.all_arms):
+        return ["Let the study finish first: the same command goes on where it stopped."]
+    said = [text for rule in RULES for text in rule(found)]
+    return said[:MOST]
+
+
+def _take(found: Findings) -> Iterator[str]:
+    """Which weighting to take, as far as it was shown."""
+    labels = [label for label in (FIXED, "ew") if label in found.baselines]
+    tested = [
+        each
+        for each in found.arms
+        if any(outcome(each, label) != "untested" for label in found.baselines)
+    ]
+    if not tested:
+        return
+    equal = next((each for each in tested if each.arm.label == "ew"), None)
+    behind = equal is not None and outcome(equal, FIXED) == "worse"
+    if behind and not _better(tested, FIXED):
+        weights = _weights(found, found.arm(FIXED))
+        yield f"Take fixed weights, {weights}: no method was shown to do better."
+        return
+    for label in labels or found.baselines[:1]:
+        better = _better(tested, label)
+        if better:
+            best = better[0]
+            yield f"Take `{best.arm.label}`: shown to be better than {_called(label)}{_cost(best)}."
+            return
+    yield "Take equal weights for now: nothing was shown to do better, and nothing costs less."
+
+
+def _better(arms: Sequence[ArmFindings], baseline: str) -> list[ArmFindings]:
+    shown = [each for each in arms if outcome(each, baseline) == "better"]
+    return sorted(shown, key=lambda each: -each.against[baseline].value)
+
+
+def _cost(each: ArmFindings) -> str:
+    if each.spent is None or not math.isfinite(each.spent.ratio):
+        return ""
+    if each.spent.ratio < 1.15:
+        return ", in about the time of equal weights"
+    return f", in {each.spent.ratio:.2g} times the time of equal weights"
+
+
+def _weights(found: Findings, base: ArmFindings) -> str:
+    chosen = base.choice.candidate
+    if chosen is None:
+        return "those that were tuned"
+    values = dict(zip(found.single, chosen.option("weights"), strict=True))
+    if len(values) > 6:
+        return f"the tuned ones, {min(values.values()):g} to {max(values.values()):g}"
+    return ", ".join(f"`{task}` {value:g}" for task, value in values.items())
+
+
+def _widen(found: Findings) -> Iterator[str]:
+    """Learning rates: where the best one lay at an end of those tried."""
+    rates = sorted({each.learning_rate for each in found.arm("ew").choice.scores})
+    if len(rates) < 2:
+        yield "Try at least three learning rates: methods differ in the scale of their updates."
+        return
+    low, high = [], []
+    for each in found.all_arms:
+        chosen = each.choice.candidate
+        if chosen is None:
+            low.append(each.arm.label)
+        elif len({one.learning_rate for one in each.choice.scores}) > 1:
+            if chosen.learning_rate == rates[0]:
+                low.append(each.arm.label)
+            elif chosen.learning_rate == rates[-1]:
+                high.append(each.arm.label)
+    ends = []
+    if high:
+        ends.append((len(high), "upwards", rates[-1] ** 2 / rates[-2], "highest", high))
+    if low:
+        ends.append((len(low), "downwards", rates[0] ** 2 / rates[1], "lowest", low))
+    said = [
+        f"{way} to {beyond:.1g}, say (the {which} was the best for {_counted(labels)})"
+        for _, way, beyond, which, labels in sorted(ends, reverse=True)
+    ]
+    if said:
+        yield f"Widen the learning rates {' and '.join(said)}."
+
+
+def _counted(labels: Sequence[str]) -> str:
+    return f"`{labels[0]}`" if len(labels) == 1 else f"{len(labels)} arms"
+
+
+def _scale(found: Findings) -> Iterator[str]:
+    """Task gradients of very different size under equal weights."""
+    norms, cosines = gradients(found)
+    if len(norms) < 2:
+        return
+    large, small = max(norms, key=lambda t: norms[t]), min(norms, key=lambda t: norms[t])
+    ratio = norms[large] / norms[small]
+    if ratio < FAR_APART:
+        return
+    size = f"{float(f'{ratio:.1g}'):.0f}"
+    text = (
+        f"`{large}` has gradients {size} times larger than `{small}`: standardise its targets if they "
+        f"are numbers, or weight it 1/{size}."
+    )
+    if cosines and max(abs(each) for each in cosines) < NEAR_ZERO:
+        text += " Cosines between task gradients are near zero: a matter of scale, not of conflict."
+    yield text
+
+
+def gradients(found: Findings, label: str = "ew") -> tuple[dict[str, float], list[float]]:
+    """Norms of an arm's task gradients, by task, and the cosines of all pairs; means over epochs and seeds.
+
+    Tasks whose gradient is zero have no norm here.
+    """
+    ids = {run.id for each in found.arms if each.arm.label == label for run in each.runs}
+    seen: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for trial, _, task, other, value in found.gradients:
+        if trial in ids and math.isfinite(value):
+            seen[task, other].append(value)
+    means = {pair: fmean(values) for pair, values in seen.items()}
+    norms = {task: mean for (task, other), mean in means.items() if task == other and mean > 0}
+    return norms, [mean for (task, other), mean in means.items() if task != other]
+
+
+def _sharing(found: Findings) -> Iterator[str]:
+    """Tasks that would be better off alone, where sharing a network was shown to cost something."""
+    equal = next((each for each in found.arms if each.arm.label == "ew"), None)
+    if equal is None or found.reference == "ew" or not equal.delta.high < 0:
+        return
+    columns = defaultdict(list)
+    for measure, change, plain in zip(found.measures, equal.changes, found.plain, strict=True):
+        if not plain:
+            columns[measure.task].append(float(change))
+    losses = {task: fmean(own) for task, own in columns.items()}
+    worst = min(losses, key=lambda task: losses[task], default="")
+    if worst and losses[worst] < 0:
+        yield (
+            f"Try a network of its own for `{worst}`, or a wider trunk: with equal weights it loses most by "
+            f"sharing ({signed(losses[worst])} %)."
+        )
+
+
+def _seeds(found: Findings) -> Iterator[str]:
+    """How many more seeds would show how large a difference to the first baseline."""
+    if not found.baselines:
+        return
+    first = found.baselines[0]
+    base = found.arm(first)
+    tested = sum(gap.tested for each in found.arms for gap in each.against.values())
+    spreads, least = [], []
+    for each in found.arms:
+        if outcome(each, first) == "undecided":
+            pairs = each.deltas - base.deltas
+            spreads.append(float(np.nanstd(pairs, ddof=1)))
+            least.append(each.against[first].detectable)
+    if not spreads:
+        return
+    have, now, spread = len(found.spec.seeds), median(least), median(spreads)
+    for goal in (each for each in GOALS if each <= 0.75 * now):
+        try:
+            needed = seeds_needed(goal, spread, tested, most=LONGEST * have)
+        except ValueError:
+            continue
+        if needed > have:
+            more = needed - have
+            yield (
+                f"{_number(more)} more seed{'s' if more > 1 else ''} would show a difference of {goal:.1f} "
+                f"Delta_m to {_called(first)}, in 80 % of studies; {have} show one of {now:.1f}."
+            )
+        return
+
+
+def _number(count: int) -> str:
+    words = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
+    return words[count - 1] if count <= len(words) else str(count)
+
+
+def _called(label: str) -> str:
+    return "tuned fixed weights" if label == FIXED else CALLED.get(label, f"`{label}`")
+
+
+RULES: tuple[Callable[[Findings], Iterator[str]], ...] = (_take, _widen, _scale, _seeds, _sharing)

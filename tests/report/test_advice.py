@@ -1,0 +1,103 @@
+"""What to do next follows from what was found, and says no more."""
+
+from dataclasses import replace
+
+import fakes
+import numpy as np
+import pytest
+
+from equipoise.study import Failure, Inline, Store, advice, findings, run
+from equipoise.study.fixed import FIXED
+from equipoise.study.statistics import Estimate
+from equipoise.study.trial import GradientRow
+from equipoise.study.verdict import interval
+
+
+def study(folder, gains, gradients=(), best=0.01, noise=0.01, **changes):
+    """Findings of a study where methods gain, under these gradients, best at one learning rate."""
+
+    def outcome(trial):
+        random = np.random.default_rng([trial.seed, len(trial.method), sum(map(ord, trial.method))])
+        level = 1 + noise * random.normal() - gains.get(trial.method, 0.0)
+        level *= 1.0 if trial.learning_rate == best else 1.3
+        rows = tuple(GradientRow(1, *row) for row in gradients)
+        return replace(fakes.result(trial, (level, 2 * level, 5 / level)), gradients=rows)
+
+    run(fakes.spec(**changes), folder / "s.db", Inline(outcome))
+    with Store(folder / "s.db") as store:
+        return findings(store)
+
+
+def test_a_method_that_was_shown_to_be_better_comes_first(tmp_path):
+    said = advice(study(tmp_path, {"gls": 0.2}, methods=["gls", "dwa"]))
+    assert said[0] == (
+        "Take `gls`: shown to be better than tuned fixed weights, in about the time of equal weights."
+    )
+
+
+def test_fixed_weights_are_advised_with_their_values_where_no_method_beats_them(tmp_path):
+    said = advice(study(tmp_path, {"scalarization": 0.2}, methods=["gls"]))
+    assert said[0].startswith("Take fixed weights, `a` ") and "`b` " in said[0]
+
+
+def test_where_nothing_differs_equal_weights_are_advised_and_seeds_are_counted(tmp_path):
+    said = advice(study(tmp_path, {}, methods=["gls"], noise=0.03))
+    assert said[0].startswith("Take equal weights for now")
+    assert any("more seeds would show a difference of" in text for text in said)
+
+
+def test_gradients_far_apart_are_scale_and_name_the_tasks(tmp_path):
+    rows = [("a", "a", 250.0), ("b", "b", 2.5), ("a", "b", 0.01)]
+    said = " ".join(advice(study(tmp_path, {}, rows)))
+    assert "`a` has gradients 100 times larger than `b`" in said and "weight it 1/100" in said
+    assert "near zero: a matter of scale, not of conflict" in said
+
+
+@pytest.mark.parametrize("cosine", [-0.9, 0.0, 0.9])
+def test_a_cosine_alone_is_no_reason_for_advice(tmp_path, cosine):
+    rows = [("a", "a", 2.0), ("b", "b", 1.0), ("a", "b", cosine)]
+    assert not any(
+        word in text for text in advice(study(tmp_path, {}, rows)) for word in ("osine", "onflict")
+    )
+
+
+@pytest.mark.parametrize(("best", "way"), [(0.001, "downwards to 0.0001"), (0.1, "upwards to 1")])
+def test_a_best_learning_rate_at_the_edge_is_advised_to_be_passed(tmp_path, best, way):
+    said = " ".join(advice(study(tmp_path, {}, best=best)))
+    assert f"Widen the learning rates {way}" in said
+
+
+def test_half_a_study_is_to_be_finished_first(tmp_path):
+    class Stops:
+        def run(self, trials):
+            for trial in trials[:3]:
+                yield trial, Failure("Traceback\nRuntimeError: no")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fakes.spec(), tmp_path / "half.db", Stops())
+    with Store(tmp_path / "half.db") as half:
+        assert advice(findings(half)) == [
+            "Let the study finish first: the same command goes on where it stopped."
+        ]
+
+
+def test_advice_is_at_most_four_sentences(tmp_path):
+    rows = [("a", "a", 250.0), ("b", "b", 2.5), ("a", "b", 0.01)]
+    found = study(tmp_path, {"stl": 0.3}, rows, best=0.1, noise=0.03, methods=["gls", "dwa"])
+    assert FIXED in found.baselines
+    assert len(advice(found)) == 4
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(-2.13, -4.22, -0.04, 5), "−2.13 [−4.22, −0.04]"),
+        (Estimate(2.0, 0.004, 4.0, 5), "+2.000 [0.004, 4.000]"),
+        (Estimate(-2.1, -4.2, -0.06, 5), "−2.1 [−4.2, −0.1]"),
+        (Estimate(2.0, -0.04, 4.0, 5), "+2.0 [0.0, 4.0]"),
+        (Estimate(-2.0, -4.0, 0.0, 5), "−2.0 [−4.0, 0.0]"),
+    ],
+)
+def test_a_bound_that_does_not_reach_zero_is_not_rounded_to_it(estimate, text):
+    assert interval(estimate) == text

@@ -50,6 +50,9 @@ def front_chart(front: Front, i: int, j: int) -> Spec:
         layers.insert(0, base.transform_filter("datum.on").mark_line(color=SOFT, clip=True))
         if front.band is not None:
             layers.insert(0, _band(front.band, axes, up))
+    # Names stand on the side where there is room.
+    low, high = _domain(front, i)
+    middle = low + 0.6 * (high - low)
     placed = [_placed(method, i, j) for method in front.methods]
     points = alt.Chart(alt.InlineData(values=placed)).encode(**axes, tooltip=tips)
     color = alt.Color("color:N", scale=None)
@@ -63,9 +66,15 @@ def front_chart(front: Front, i: int, j: int) -> Spec:
         points.mark_point(size=60, clip=True, opacity=1, strokeWidth=1.5)
         .encode(color=color, fill="fill:N")
         .encode(fill=alt.Fill("fill:N", scale=None)),
-        points.transform_filter("datum.named")
-        .mark_text(align="left", dx=7, dy=-5, fontSize=11, clip=True)
-        .encode(text="who:N", color=color),
+        *(
+            points.transform_filter(f"datum.named && {where}")
+            .mark_text(align=align, dx=dx, dy=-5, fontSize=11, clip=True)
+            .encode(text="who:N", color=color)
+            for where, align, dx in (
+                (f"datum.x < {middle}", "left", 7),
+                (f"datum.x >= {middle}", "right", -7),
+            )
+        ),
     ]
     return sized(alt.layer(*layers), height=340)
 
@@ -160,6 +169,24 @@ def frozen_chart(found: Findings) -> Spec | None:
         for label, gap in found.thawed.items()
         if np.isfinite(gap.value)
     ]
+    runs: list[Row] = [
+        {
+            "label": label,
+            "setting": "",
+            "run": float(own - other),
+            "trial": f"{moving.id[:12]}, {still.id[:12]}",
+            "seed": moving.seed,
+        }
+        for label, each in found.frozen.items()
+        for own, other, moving, still in zip(
+            found.arm(label).deltas,
+            each.deltas,
+            found.arm(label).trials,
+            each.trials,
+            strict=True,
+        )
+        if moving is not None and still is not None and np.isfinite(own - other)
+    ]
     colors = {"better": BETTER, "worse": WORSE, "not shown": SOFT}
     title = "Delta_m minus that of its own mean weights, percentage points"
-    return forest(rows, [], title, colors, [("said:N", "moving weights")])
+    return forest(rows, runs, title, colors, [("said:N", "moving weights")])

@@ -167,7 +167,7 @@ def _facts(found: Findings) -> dict[str, Any]:
         "tuning": len(found.stored) - finals,
         "cpu_seconds": sum(cost.seconds for cost in spent),
         "samples": sum(cost.samples for cost in spent),
-        "candidates": max(len(each.choice.scores) for each in found.all_arms),
+        "candidates": found.arm("ew").arm.space.size,
         "threads": sorted({stored.threads for stored in found.stored.values() if stored.threads}),
     }
 

@@ -81,6 +81,11 @@ def test_a_method_beyond_the_front_is_found_and_one_on_it_is_not(frontier):
         assert 0 < each.volume.low <= each.volume.value <= each.volume.high
 
 
+def test_the_verdict_says_who_is_beyond_the_front(frontier):
+    said = [each.text for each in headline(frontier)]
+    assert "Beyond the front of fixed weights in test loss: gls (p < 0.001)." in said
+
+
 def test_metrics_point_the_way_they_are_read(frontier):
     metric = fronts(frontier)[1]
     assert metric.objectives == ("a: rmse", "b: score")

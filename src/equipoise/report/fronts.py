@@ -19,8 +19,15 @@ from equipoise.study.verdict import interval, signed
 def front_chart(front: Front, i: int, j: int) -> Spec:
     """Two objectives of a front: fixed weights, the line and band of the front, and every method."""
     x, y = front.objectives[i], front.objectives[j]
-    across: dict[str, Any] = {"title": x, "scale": alt.Scale(domain=_domain(front, i), zero=False)}
-    up: dict[str, Any] = {"title": y, "scale": alt.Scale(domain=_domain(front, j), zero=False)}
+    axis_of: tuple[dict[str, Any], ...] = tuple(
+        {
+            "title": front.objectives[k],
+            "axis": alt.Axis(tickCount=6),
+            "scale": alt.Scale(domain=_domain(front, k), zero=False),
+        }
+        for k in (i, j)
+    )
+    across, up = axis_of
     axes: dict[str, Any] = {"x": alt.X("x:Q", **across), "y": alt.Y("y:Q", **up)}
     fixed = [
         {

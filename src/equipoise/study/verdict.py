@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from equipoise.study.analyses import fronts
 from equipoise.study.findings import ArmFindings, Findings
 from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Difference, Estimate
@@ -96,8 +97,11 @@ def compare(entry: ArmFindings, baseline: str) -> Sentence:
 
 
 def _evidence(gap: Difference) -> str:
-    p = "p < 0.001" if gap.p_holm < 0.001 else f"p = {gap.p_holm:.3f}"
-    return f"({p} after Holm; won {gap.wins} of {gap.runs})"
+    return f"(p {_p(gap.p_holm)} after Holm; won {gap.wins} of {gap.runs})"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def headline(found: Findings) -> list[Sentence]:
@@ -122,7 +126,24 @@ def headline(found: Findings) -> list[Sentence]:
                 "untested",
             )
         ]
-    return [*sentences, _joint(found)]
+    return [*sentences, *_beside_front(found), _joint(found)]
+
+
+def _beside_front(found: Findings) -> list[Sentence]:
+    """Which methods lie beyond the front of fixed weights, where these were tried all along it."""
+    if not found.brute_force:
+        return []
+    front = next((each for each in fronts(found) if each.kind == "test loss"), None)
+    tested = [] if front is None else [m for m in front.methods if np.isfinite(m.p_holm)]
+    if not tested:
+        return []
+    beyond = sorted((m for m in tested if m.shown()), key=lambda m: -m.beyond.value)
+    if not beyond:
+        text = f"None of {len(tested)} methods was shown to lie beyond the front of fixed weights"
+        return [Sentence(f"{text} in test loss.", "undecided")]
+    named = [f"{m.label} (p {_p(m.p_holm)})" for m in beyond]
+    listed = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    return [Sentence(f"Beyond the front of fixed weights in test loss: {listed}.", "better")]
 
 
 def _overall(arms: list[ArmFindings], baseline: str, called: str) -> Sentence:

@@ -1,6 +1,6 @@
 """What a study says beyond its comparison: fronts, sensitivity, size, and the way to the minimum."""
 
-from equipoise.study.analyses.fronts import Front, Method, Point, dominated, fronts
+from equipoise.study.analyses.front import Front, Method, Point, dominated, fronts
 from equipoise.study.analyses.minima import Convergence, Flatness, convergence, flatness
 from equipoise.study.analyses.sensitivity import Sparse, sparse_grids, variance_of
 from equipoise.study.analyses.sweep import Size, sizes

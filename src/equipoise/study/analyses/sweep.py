@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.study.analyses.fronts import Front, fronts
+from equipoise.study.analyses.front import Front, fronts
 from equipoise.study.findings import Findings, findings
 from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Estimate, additive_epsilon

@@ -1,22 +1,19 @@
-"""The commands, in one table, and the two small ones: report and methods."""
+"""The commands, in one table, and the smallest of them: methods."""
 
 from __future__ import annotations
 
-import webbrowser
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from equipoise.cli import stores
-from equipoise.cli.result import summary, to_json
-from equipoise.cli.running import need_report, run_command
+from equipoise.cli.reporting import report_command
+from equipoise.cli.running import run_command
 from equipoise.cli.starting import check_command, new_command
 from equipoise.cli.tables import show_card, show_cards
 from equipoise.cli.told import told
 from equipoise.cli.watching import watch
-from equipoise.study import Store, findings
 
 app = typer.Typer(
     help="Balance the losses of a multi-task network, and find out, fairly, whether it helped.",
@@ -24,39 +21,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-
-
-def report_command(
-    store: stores.DB,
-    out: Annotated[
-        Path | None, typer.Option(help="the HTML file, or a folder; default: beside DB")
-    ] = None,
-    show: Annotated[bool, typer.Option("--open", help="open it in the browser")] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="print the result as JSON; write a report only with --out"),
-    ] = False,
-) -> None:
-    """Write the report of a study: one HTML file that works offline, Markdown and CSV."""
-    with told():
-        if as_json and out is None:
-            with Store(store, read_only=True) as opened:
-                typer.echo(
-                    to_json({**summary(findings(opened)), "store": str(store), "report": None})
-                )
-            return
-        need_report()
-        from equipoise.report import write
-
-        target = out / f"{store.stem}.html" if out is not None and out.is_dir() else out
-        with Store(store, read_only=True) as opened:
-            page = write(opened, target)
-            result = summary(findings(opened)) if as_json else None
-        typer.echo(
-            to_json({**result, "store": str(store), "report": str(page)}) if result else page
-        )
-        if show:
-            webbrowser.open(page.resolve().as_uri())
 
 
 def methods_command(

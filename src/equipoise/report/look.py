@@ -8,6 +8,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+from altair.utils import schemapi
+
 Spec = dict[str, Any]
 Row = dict[str, Any]
 
@@ -39,7 +41,7 @@ LOOK: dict[str, Any] = {
 def sized(chart: Any, height: int) -> Spec:
     """The chart as wide as its place on the page."""
     wide = chart.properties(width="container", height=height, background="transparent")
-    return dict(wide.to_dict())
+    return dict(wide.to_dict(validate=schemapi.DEBUG_MODE))
 
 
 def short(name: str, most: int = 26, tail: int | None = None) -> str:

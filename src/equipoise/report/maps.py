@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 
@@ -11,6 +12,13 @@ from equipoise.report.look import ACCENT, PAPER, WORSE, Row, Spec, shortened, si
 
 # Shares of this many times the equal one, or of its inverse, have the full colour.
 FULL = 8
+# The legend of such shares, for a map that stands alone.
+SHARES: dict[str, Any] = {
+    "orient": "bottom",
+    "gradientLength": 180,
+    "values": [-math.log2(FULL), 0, math.log2(FULL)],
+    "labelExpr": "(datum.value < 0 ? '1/' : '') + format(pow(2, abs(datum.value)), '~g')",
+}
 
 
 def weights(rows: Sequence[Row], tasks: Sequence[str]) -> Spec | None:

@@ -70,7 +70,7 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "tables": {name: table.copies() for name, table in shown_tables.items()},
     }
     return {
-        "title": found.spec.title(),
+        "title": title_of(found),
         "found": found,
         "spec": found.spec,
         "protocol": PROTOCOLS[found.spec.protocol],
@@ -103,8 +103,13 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "toml": found.spec.to_toml(),
         "command": command,
         "data": embedded(data),
-        "bundle": bundle(),
+        "bundle": _bundle(),
     }
+
+
+def title_of(found: Findings) -> str:
+    """What the study calls itself, or its problem."""
+    return str(found.spec.name or found.problem["name"])
 
 
 def embedded(data: object) -> Markup:
@@ -173,7 +178,7 @@ def _facts(found: Findings) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def bundle() -> Markup:
+def _bundle() -> Markup:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     if "</script" in script:

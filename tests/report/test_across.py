@@ -14,7 +14,7 @@ from equipoise.cli.commands import app
 from equipoise.report import pictures, pictures_across, write_across
 from equipoise.report.across import across, careful, load, table, verdict
 from equipoise.report.diagram import diagram, groups
-from equipoise.study import Inline, Store, findings, run
+from equipoise.study import Inline, Store, run
 
 chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 GAINS = {"gls": 0.3, "scalarization": 0.1, "rlw": -0.1, "rgw": -0.2}
@@ -136,7 +136,7 @@ def test_labels_of_the_diagram_do_not_overlap(arms, width):
 
 def test_every_chart_of_a_study_is_a_picture_in_three_forms(stores, tmp_path):
     with Store(stores[0], read_only=True) as store:
-        made = pictures(findings(store), tmp_path / "out")
+        made = pictures(store, tmp_path / "out")
     names = {path.name for path in made}
     assert {
         "difference-ew.png",

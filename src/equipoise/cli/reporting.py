@@ -74,4 +74,4 @@ def _draw(stores: list[Path], folder: Path) -> None:
         pictures_across(stores, folder)
         return
     with Store(stores[0], read_only=True) as opened:
-        pictures(findings(opened), folder)
+        pictures(opened, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -167,9 +168,11 @@ def sizes_chart(told: Sequence[Size]) -> Spec | None:
         detail="label:N",
         tooltip=["label:N", "setting:N", alt.Tooltip("text:N", title="Delta_m")],
     )
-    return sized(
-        base.mark_line(opacity=0.5) + base.mark_point(filled=True, size=45, opacity=1), 300
-    )
+    lines = base.mark_line(opacity=0.5)
+    dots = base.mark_point(filled=True, size=45, opacity=1)
+    last = f"datum.setting == {json.dumps(told[-1].setting)}"
+    named = base.transform_filter(last).mark_text(align="left", dx=8, fontSize=11)
+    return sized(lines + dots + named.encode(text="label:N"), height=max(300, 14 * len(rows) // 2))
 
 
 def sizes_table(told: Sequence[Size]) -> Table | None:

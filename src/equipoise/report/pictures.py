@@ -8,10 +8,11 @@ from typing import Any
 
 import vl_convert
 
+from equipoise.report.analyses import look
 from equipoise.report.charts import Chart, gather
 from equipoise.report.look import LOOK, painted
 from equipoise.report.maps import SHARES
-from equipoise.study import Findings
+from equipoise.study import Store, findings
 
 # Pixels, as on the page.
 WIDE, PANEL = 640, 320
@@ -27,14 +28,16 @@ _NAMES: dict[str, Any] = {
 }
 
 
-def pictures(found: Findings, folder: Path) -> list[Path]:
+def pictures(store: Store, folder: Path) -> list[Path]:
     """Writes ``NAME.png``, ``NAME.svg`` and ``NAME.pdf`` of every chart.
 
     Args:
-        found: of a study.
+        store: of a study.
         folder: is made where there is none.
     """
-    charts = [chart for section in gather(found).values() for chart in section]
+    found = findings(store)
+    sections = gather(found, look(store, found))
+    charts = [chart for section in sections.values() for chart in section]
     return [path for chart in charts for path in save(chart.name, to_svg(chart), folder)]
 
 

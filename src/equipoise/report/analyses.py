@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from equipoise.report.figures import names
 from equipoise.report.fronts import front_table
-from equipoise.report.look import ACCENT, FAINT, INK, SOFT, Row, Spec, sized
+from equipoise.report.look import ACCENT, FAINT, INK, SOFT, Row, Spec, short, sized
 from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import Findings, Store
 from equipoise.study.analyses import (
@@ -28,6 +27,10 @@ from equipoise.study.analyses import (
     variance_of,
 )
 from equipoise.study.verdict import interval, signed
+
+# Interactions below this share of the variance are told together.
+SMALL = 0.005
+HEIGHT = 320
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,18 @@ def tables(found: Findings, seen: Seen) -> dict[str, Table]:
 
 
 def variance_chart(shares: dict[tuple[str, ...], float]) -> Spec | None:
-    """Shares of the variance of Delta_m, the largest first."""
+    """Shares of the variance of Delta_m, the largest first; interactions with next to none are one bar."""
+    named = {f: share for f, share in shares.items() if len(f) == 1 or share >= SMALL}
+    left = len(shares) - len(named)
+    if left:
+        named[f"{left} other interactions",] = sum(shares.values()) - sum(named.values())
     rows = [
-        {"label": " × ".join(factors), "share": 100 * share, "text": f"{100 * share:.1f} %"}
-        for factors, share in shares.items()
+        {
+            "label": " × ".join(factors).replace("learning rate", "rate"),
+            "share": 100 * share,
+            "text": f"{100 * share:.1f} %",
+        }
+        for factors, share in named.items()
     ]
     return _bars(rows, "share", "share of the variance of Delta_m on test, %")
 
@@ -170,9 +181,29 @@ def sizes_chart(told: Sequence[Size]) -> Spec | None:
     )
     lines = base.mark_line(opacity=0.5)
     dots = base.mark_point(filled=True, size=45, opacity=1)
-    last = f"datum.setting == {json.dumps(told[-1].setting)}"
-    named = base.transform_filter(last).mark_text(align="left", dx=8, fontSize=11)
-    return sized(lines + dots + named.encode(text="label:N"), height=max(300, 14 * len(rows) // 2))
+    ends = alt.Chart(alt.InlineData(values=_spread_out(rows, told[-1].setting))).encode(
+        x=alt.X("setting:O", sort=[each.setting for each in told], title=None),
+        y=alt.Y("at:Q", title="Delta_m, %", scale=alt.Scale(zero=False)),
+        color=alt.Color("color:N", scale=None),
+    )
+    names_ = ends.mark_text(align="left", dx=8, fontSize=11).encode(text="label:N")
+    return sized(lines + dots + names_, height=HEIGHT)
+
+
+def _spread_out(rows: Sequence[Row], setting: str) -> list[Row]:
+    """Where the names at the last setting stand, so that none covers another."""
+    values = [float(row["value"]) for row in rows]
+    gap = 14 / HEIGHT * (max(values) - min(values))
+    ends = sorted(
+        (r for r in rows if r["setting"] == setting), key=lambda row: -float(row["value"])
+    )
+    placed: list[Row] = []
+    for row in ends:
+        at = float(row["value"])
+        if placed:
+            at = min(at, float(placed[-1]["at"]) - gap)
+        placed.append({**row, "at": at, "label": short(str(row["label"]))})
+    return placed
 
 
 def sizes_table(told: Sequence[Size]) -> Table | None:

@@ -20,7 +20,6 @@ from equipoise.study.statistics import (
     Array,
     Difference,
     Estimate,
-    bootstrap_delta_m,
     change,
     compare,
     delta_m,
@@ -28,6 +27,8 @@ from equipoise.study.statistics import (
     mean_interval,
     mean_rank,
     near_zero,
+    paired_delta_m,
+    paired_deltas,
 )
 from equipoise.study.store import Store, Stored
 from equipoise.study.trial import SINGLE_TASK, Trial
@@ -44,7 +45,9 @@ class ArmFindings:
         metrics: mean and interval of each column, M long; None for columns it does not learn.
         changes: change of each column's mean against single-task, in percent, or in units of the metric
             where the findings say plain, ``[M]``.
-        delta: Delta_m with its bootstrap interval.
+        paired: the same, each against the single-task networks of its own seed, ``[S]``; see
+            :func:`~equipoise.study.statistics.paired_deltas`.
+        delta: Delta_m with its interval, over the seeds that the arm and all single-task networks finished.
         flat: Delta_m averaged over metrics instead of tasks.
         rank: mean rank among the arms that finished.
         against: paired differences in Delta_m, by label of the baseline.
@@ -59,6 +62,7 @@ class ArmFindings:
     deltas: Array
     metrics: list[Estimate | None]
     changes: Array
+    paired: Array
     delta: Estimate
     flat: float
     rank: float = float("nan")
@@ -111,6 +115,8 @@ class Findings:
         arms: all others, in the order of the study.
         frozen: the mean weights of some of them as fixed weights, by the label of the dynamic arm.
         thawed: dynamic minus frozen weights, by the same labels: a family of its own.
+        joint: equal weights minus single-task networks, in the family of all that is compared; None where
+            there are no single-task networks.
         store: trials and measurements.
         environments: where trials ran.
         weights: rows ``(trial, epoch, task, mean, std)`` of the weights applied.
@@ -128,6 +134,7 @@ class Findings:
     arms: list[ArmFindings]
     frozen: dict[str, ArmFindings]
     thawed: dict[str, Difference]
+    joint: Difference | None
     found: Measurements
     environments: dict[int, dict[str, Any]]
     weights: list[tuple[Any, ...]]
@@ -180,18 +187,16 @@ def findings(
     whole = _reference(reference, found.task_of)
     stand_in = not len(whole)
     if stand_in:
-        rows = [found.last(trial, "test") for trial in planned["ew"].finals]
-        whole = np.array([row for row in rows if np.isfinite(row).all()]).reshape(
-            -1, reference.shape[1]
-        )
-    entries = [_arm(spec, plan, found, whole) for plan in planned.values()]
+        reference = np.stack([found.last(trial, "test") for trial in planned["ew"].finals])
+        whole = reference[np.isfinite(reference).all(1)]
+    entries = [_arm(spec, plan, found, whole, reference) for plan in planned.values()]
     frozen = {entry.arm.frozen: entry for entry in entries if entry.arm.frozen}
     compared = [e for e in entries if e.arm.method != SINGLE_TASK and not e.arm.frozen]
     _rank(compared, found)
     wanted = PROTOCOLS[spec.protocol].baselines if baselines is None else baselines
     labels = [entry.arm.label for entry in compared]
     present = [label for label in wanted if label in labels]
-    _compare(compared, present)
+    joint = _compare(compared, present, alone=not stand_in)
     equal = _stored(planned["ew"], found)
     for entry in entries:
         entry.spent = spent(_stored(entry.plan, found), equal)
@@ -207,6 +212,7 @@ def findings(
         arms=compared,
         frozen=frozen,
         thawed=_thawed({e.arm.label: e for e in compared}, frozen),
+        joint=joint,
         found=found,
         environments=store.environments(),
         weights=store.table("weight")[1],
@@ -242,7 +248,9 @@ def _reference(single: Array, task_of: NDArray[np.int64]) -> Array:
     return out
 
 
-def _arm(spec: Spec, plan: Plan, found: Measurements, reference: Array) -> ArmFindings:
+def _arm(
+    spec: Spec, plan: Plan, found: Measurements, reference: Array, by_seed: Array
+) -> ArmFindings:
     trials = plan.finals
     scores = np.stack([found.last(trial, "test") for trial in trials])
     entry = ArmFindings(
@@ -251,6 +259,7 @@ def _arm(spec: Spec, plan: Plan, found: Measurements, reference: Array) -> ArmFi
         deltas=np.full(len(spec.seeds), np.nan),
         metrics=[_estimate(column) for column in scores.T],
         changes=np.full(len(found.measures), np.nan),
+        paired=np.full(len(spec.seeds), np.nan),
         delta=Estimate(np.nan, np.nan, np.nan, 0),
         flat=float("nan"),
     )
@@ -263,20 +272,25 @@ def _arm(spec: Spec, plan: Plan, found: Measurements, reference: Array) -> ArmFi
         elif stored.status == "failed":
             entry.failed[seed] = stored.note
     if plan.arm.method != SINGLE_TASK and len(reference):
-        _against_single_task(entry, found, reference)
+        _against_single_task(entry, found, reference, by_seed)
     return entry
 
 
-def _against_single_task(entry: ArmFindings, found: Measurements, reference: Array) -> None:
+def _against_single_task(
+    entry: ArmFindings, found: Measurements, reference: Array, by_seed: Array
+) -> None:
     against = change(entry.scores, reference, found.higher)
     entry.deltas = delta_m(against.values, found.task_of)
     finished = entry.scores[np.isfinite(entry.deltas)]
-    if len(finished):
-        entry.changes = change(finished.mean(0), reference, found.higher).values
-        entry.flat = float(delta_m_flat(entry.changes))
-        entry.delta = bootstrap_delta_m(
-            finished, reference, found.higher, found.task_of, against.plain
-        )
+    if not len(finished):
+        return
+    entry.changes = change(finished.mean(0), reference, found.higher).values
+    entry.flat = float(delta_m_flat(entry.changes))
+    how = (found.higher, found.task_of, against.plain)
+    entry.paired = paired_deltas(entry.scores, by_seed, *how)
+    entry.delta = paired_delta_m(entry.scores, by_seed, *how)
+    if not entry.delta.runs:
+        entry.delta = Estimate(float(np.nanmean(entry.deltas)), np.nan, np.nan, len(finished))
 
 
 def _estimate(column: Array) -> Estimate | None:
@@ -293,10 +307,19 @@ def _rank(entries: Sequence[ArmFindings], found: Measurements) -> None:
             entry.rank = float(rank)
 
 
-def _compare(entries: Sequence[ArmFindings], baselines: Sequence[str]) -> None:
-    """Paired differences to all baselines, as one family."""
+def _compare(
+    entries: Sequence[ArmFindings], baselines: Sequence[str], *, alone: bool
+) -> Difference | None:
+    """Paired differences to all baselines, and of equal weights to single tasks, as one family."""
     labels = [entry.arm.label for entry in entries]
     values = np.stack([entry.deltas for entry in entries])
-    gaps = compare(values, [labels.index(label) for label in baselines])
+    sharing = []
+    if alone:
+        equal = entries[labels.index("ew")]
+        values = np.vstack([values, equal.deltas - equal.paired])
+        sharing = [(labels.index("ew"), len(entries))]
+    gaps = compare(values, [labels.index(label) for label in baselines], further=sharing)
+    joint = gaps.pop(sharing[0], None) if sharing else None
     for (arm, baseline), gap in gaps.items():
         entries[arm].against[labels[baseline]] = gap
+    return joint

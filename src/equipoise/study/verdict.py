@@ -180,24 +180,24 @@ def _best_first(arms: list[ArmFindings], baseline: str) -> list[ArmFindings]:
 
 def _joint(found: Findings) -> Sentence:
     """Whether learning the tasks together paid at all."""
-    equal = found.arm("ew").delta
-    if not np.isfinite(equal.low):
+    gap, equal = found.joint, found.arm("ew")
+    if gap is None or not gap.tested:
         return Sentence(
             "There is no interval for equal weights against single-task networks.", "untested"
         )
-    gap = f"{interval(equal)} Delta_m over {equal.runs} seeds"
-    if equal.low > 0:
+    known = f"{interval(gap)} Delta_m over {gap.runs} seeds"
+    if gap.shown() and gap.value < 0:
         return Sentence(
-            f"One network for all tasks with equal weights is better than one network a task: {gap}.",
-            "better",
-        )
-    if equal.high < 0:
-        return Sentence(
-            f"One network for all tasks with equal weights is worse than one network a task: {gap}.",
+            f"One network for all tasks with equal weights is worse than one network a task: {known}.",
             "worse",
         )
+    if gap.shown() and equal.complete:
+        return Sentence(
+            f"One network for all tasks with equal weights is better than one network a task: {known}.",
+            "better",
+        )
     return Sentence(
-        f"One network for all tasks with equal weights against one network a task: {gap}: no difference "
+        f"One network for all tasks with equal weights against one network a task: {known}: no difference "
         f"shown.",
         "undecided",
     )

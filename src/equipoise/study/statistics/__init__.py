@@ -16,6 +16,8 @@ from equipoise.study.statistics.estimates import (
     expanded_percentiles,
     interquartile_mean,
     mean_interval,
+    paired_delta_m,
+    paired_deltas,
 )
 from equipoise.study.statistics.families import Difference, compare, holm, paired_differences
 from equipoise.study.statistics.fronts import additive_epsilon, front, hypervolume, igd_plus
@@ -59,6 +61,8 @@ __all__ = [
     "mean_rank",
     "moderated",
     "near_zero",
+    "paired_delta_m",
+    "paired_deltas",
     "paired_differences",
     "paired_tests",
     "performance_profile",

@@ -34,6 +34,54 @@ def mean_interval(values: Array, level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, runs)
 
 
+def paired_deltas(
+    scores: Array,
+    reference: Array,
+    higher_is_better: Mask,
+    task_of: NDArray[np.int64],
+    plain: Mask | None = None,
+) -> Array:
+    r"""Delta_m of each run with the noise of the reference's own run of that seed, ``[S]``.
+
+    .. math:: 100 \, s_m \left(\frac{x_{sm} - \bar r_m}{|\bar r_m|}
+        - \frac{\bar x_m}{\bar r_m} \cdot \frac{r_{sm} - \bar r_m}{|\bar r_m|}\right)
+
+    averaged over metrics and tasks: the first order of Delta_m in the deviations of both from their means.
+    The mean over runs is Delta_m of the means; the spread is that of a paired difference, so that what both
+    share in a seed drops out.
+
+    Args:
+        scores: of the arm, ``[S, M]``.
+        reference: of the single-task networks of the same seeds, ``[S, M]``. A seed with a gap on either
+            side is left out: NaN.
+        higher_is_better: ``[M]``.
+        task_of: ``[M]``.
+        plain: metrics whose change is a plain difference, ``[M]``; none by default.
+    """
+    plain = np.zeros(len(task_of), dtype=bool) if plain is None else plain
+    both = np.isfinite(scores).all(1) & np.isfinite(reference).all(1)
+    found = np.full(len(scores), np.nan)
+    if both.any():
+        own, base = scores[both], reference[both]
+        mean, middle = own.mean(0), base.mean(0)
+        moved = np.where(plain, 1.0, mean / np.where(plain, 1.0, middle)) * (base - middle)
+        found[both] = delta_m(_changes(own - moved, middle, higher_is_better, plain), task_of)
+    return found
+
+
+def paired_delta_m(
+    scores: Array,
+    reference: Array,
+    higher_is_better: Mask,
+    task_of: NDArray[np.int64],
+    plain: Mask | None = None,
+) -> Estimate:
+    """Delta_m of one arm with the t interval of :func:`paired_deltas`; none for fewer than three pairs."""
+    values = paired_deltas(scores, reference, higher_is_better, task_of, plain)
+    found = mean_interval(values[np.isfinite(values)])
+    return found if found.runs >= 3 else Estimate(found.value, np.nan, np.nan, found.runs)
+
+
 def bootstrap_delta_m(
     scores: Array,
     reference: Array,
@@ -45,8 +93,9 @@ def bootstrap_delta_m(
 ) -> Estimate:
     """Delta_m of one arm with a stratified bootstrap interval that includes the reference's own noise.
 
-    The runs of the arm are drawn with replacement, each with all its metrics; the runs of each task's
-    single-task network are drawn apart from those of the others, being separate networks.
+    For runs that are not paired; where they are, :func:`paired_delta_m` leaves out what they share. The runs
+    of the arm are drawn with replacement, each with all its metrics; the runs of each task's single-task
+    network are drawn apart from those of the others, being separate networks.
 
     Args:
         scores: of the arm, ``[S, M]``.

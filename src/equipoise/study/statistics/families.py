@@ -51,6 +51,7 @@ def compare(
     prior: float = 4.0,
     gate: bool = False,
     level: float = 0.05,
+    further: Sequence[tuple[int, int]] = (),
 ) -> dict[tuple[int, int], Difference]:
     """Every arm with every baseline, as one family: moderated t tests, Holm's step-down correction.
 
@@ -72,6 +73,7 @@ def compare(
         prior: weight of the typical variance, see :func:`moderated`; 0 for plain t tests.
         gate: whether later baselines wait for earlier ones.
         level: of the family.
+        further: pairs (arm, other) that belong to the family too; the other meets nothing else.
 
     Returns:
         The differences arm - baseline by (arm, baseline).
@@ -81,9 +83,9 @@ def compare(
         Bretz et al., *A graphical approach to sequentially rejective multiple test procedures*, Statistics
         in Medicine 2009 (the gates).
     """
-    if not len(baselines) or len(values) < 2:
+    if not (len(baselines) or len(further)) or len(values) < 2:
         return {}
-    tests = paired_tests(values, baselines, prior)
+    tests = paired_tests(values, baselines, prior, further=further)
     adjusted = gated(tests) if gate else holm(tests.p)
     low, high, alpha = intervals(tests, adjusted, gate, level)
     return {

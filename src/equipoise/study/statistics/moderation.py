@@ -109,6 +109,7 @@ def paired_tests(
     prior: float = 4.0,
     limit: float = 1.0,
     share: float = 0.5,
+    further: Sequence[tuple[int, int]] = (),
 ) -> PairedTests:
     """The moderated t tests of each arm with each baseline, baseline by baseline; baselines meet once.
 
@@ -121,12 +122,14 @@ def paired_tests(
         prior: as for :func:`moderated`.
         limit: as for :func:`moderated`.
         share: as for :func:`moderated`.
+        further: pairs (arm, other) that are compared after these; the other meets nothing else.
     """
-    arms = np.arange(values.shape[-2])
+    arms = np.setdiff1d(np.arange(values.shape[-2]), [other for _, other in further])
     size = np.nanmax(np.abs(values), axis=(-2, -1), initial=0.0)[..., None]
+    meetings = [(b, arms[arms != b], baselines[:place]) for place, b in enumerate(baselines)]
+    meetings += [(other, np.array([arm]), ()) for arm, other in further]
     parts = []
-    for place, baseline in enumerate(baselines):
-        others = arms[arms != baseline]
+    for baseline, others, before in meetings:
         gaps = values[..., others, :] - values[..., [baseline], :]
         here = np.isfinite(gaps)
         pairs = here.sum(-1)
@@ -141,7 +144,7 @@ def paired_tests(
         untested = (pairs < FEWEST_PAIRS) | ((variance == 0) & (mean != 0))
         p = np.where(untested, np.nan, 2 * stats.t.sf(t, df))
         wins = (here & (gaps > 0)).sum(-1)
-        new = ~np.isin(others, baselines[:place])
+        new = ~np.isin(others, before)
         found = [each[..., new] for each in (mean, error, df, p, pairs, wins)]
         parts.append([others[new], np.full(new.sum(), baseline), *found])
     return PairedTests(*(np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)))

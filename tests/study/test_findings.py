@@ -307,8 +307,52 @@ def test_comparisons_with_all_baselines_are_one_family_and_baselines_meet_once(t
         "rlw": ["rgw", "gls"],
     }
     gaps = [gap for each in found.arms for gap in each.against.values()]
-    smallest = min(gaps, key=lambda gap: gap.p)
-    assert smallest.p_holm == pytest.approx(min(9 * smallest.p, 1))
+    smallest = min([*gaps, found.joint], key=lambda gap: gap.p)
+    assert smallest.p_holm == pytest.approx(min(10 * smallest.p, 1))
+
+
+def sharing(by, lost=()):
+    """Single-task networks are worse by this share, in units of a seed's noise that is not shared."""
+
+    def outcome(trial):
+        a, b, c = flat(trial)
+        random = np.random.default_rng([trial.seed, trial.task is None])
+        own = 1 + 0.01 * (random.normal() - (by if trial.task is None else 0.0))
+        done = fakes.result(trial, (a * own, b * own, c / own))
+        gone = trial.task is None and trial.seed in lost
+        return replace(done, status="diverged", note="lost", metrics=()) if gone else done
+
+    return outcome
+
+
+@pytest.mark.parametrize(("by", "said"), [(1.2, "undecided"), (9, "better"), (-9, "worse")])
+def test_one_network_for_all_tasks_is_held_to_the_level_of_the_whole_verdict(tmp_path, by, said):
+    path = tmp_path / "s.db"
+    run(fakes.spec(methods=["gls"], tuning="per seed"), path, Inline(sharing(by)))
+    with Store(path) as store:
+        found = findings(store)
+    last = headline(found)[-1]
+    assert last.text.startswith("One network for all tasks") and last.outcome == said
+    assert interval(found.joint) in last.text
+    assert found.joint.value == pytest.approx(found.arm("ew").delta.value)
+    if said == "undecided":
+        # Alone, it would have been shown.
+        assert found.joint.p < 0.05 < found.joint.p_holm and found.arm("ew").delta.low > 0
+
+
+def test_equal_weights_that_lost_a_run_are_not_called_better_than_single_tasks(tmp_path):
+    path = tmp_path / "s.db"
+    run(fakes.spec(methods=["gls"], tuning="per seed"), path, Inline(sharing(9, lost=[2])))
+    with Store(path) as store:
+        found = findings(store)
+    assert found.joint.runs == 4 and found.joint.low > 0
+    assert headline(found)[-1].outcome == "undecided"
+
+
+def test_noise_that_a_run_shares_with_its_single_task_networks_does_not_blur_delta_m(tmp_path):
+    delta = fakes.study(tmp_path, flat).arm("ew").delta
+    spread = fakes.study(tmp_path, flat).arm("ew").deltas.std()
+    assert delta.high - delta.low < spread
 
 
 def test_the_baselines_are_those_asked_for_in_their_order(tmp_path):
@@ -357,6 +401,7 @@ def test_where_no_single_task_network_finished_equal_weights_stand_in_and_are_to
     found = study_where_single_task_diverges(tmp_path, set(range(5)))
     assert found.reference == "ew" and found.arm("gls").complete
     assert found.arm("ew").delta.value == pytest.approx(0, abs=1e-9)
+    assert found.joint is None and headline(found)[-1].outcome == "untested"
     assert "No single-task network of b finished" in warned(found)["stand-in"]
 
 

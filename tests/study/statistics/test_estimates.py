@@ -11,6 +11,8 @@ from equipoise.study.statistics import (
     expanded_percentiles,
     interquartile_mean,
     mean_interval,
+    paired_delta_m,
+    paired_deltas,
     relative_change,
 )
 
@@ -46,6 +48,51 @@ def test_bootstrap_value_is_the_mean_of_the_runs_delta_m():
 def test_two_runs_give_no_bootstrap_interval():
     scores = np.array([[1.0, 2.0, 3.0], [1.1, 2.1, 3.1]])
     assert np.isnan(bootstrap_delta_m(scores, scores, HIGHER, TASK_OF).low)
+
+
+def test_the_mean_of_paired_deltas_is_delta_m_of_the_means():
+    random = np.random.default_rng(2)
+    scores, reference = random.uniform(1, 2, (5, 3)), random.uniform(1, 2, (5, 3))
+    change = relative_change(scores.mean(0), reference.mean(0), HIGHER)
+    paired = paired_deltas(scores, reference, HIGHER, TASK_OF)
+    assert paired.mean() == pytest.approx(float(delta_m(change, TASK_OF)))
+
+
+def test_runs_that_move_with_their_reference_leave_delta_m_without_spread():
+    reference = np.random.default_rng(3).uniform(1, 2, (5, 3))
+    found = paired_delta_m(1.1 * reference, reference, HIGHER, TASK_OF)
+    assert found.high - found.low < 1e-9
+    apart = paired_delta_m(1.1 * reference[::-1], reference, HIGHER, TASK_OF)
+    assert apart.high - apart.low > 10
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.95])
+def test_paired_intervals_cover_as_they_say_whatever_runs_share(shared):
+    random = np.random.default_rng(4)
+    held = []
+    for _ in range(800):
+        both = np.sqrt(shared) * random.normal(size=(5, 3))
+        arm, base = (both + np.sqrt(1 - shared) * random.normal(size=(5, 3)) for _ in range(2))
+        found = paired_delta_m(100 + arm, 100 + base, HIGHER, TASK_OF)
+        held.append(found.low <= 0 <= found.high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_a_seed_with_a_gap_on_either_side_is_left_out_of_the_pairs():
+    random = np.random.default_rng(5)
+    scores, reference = random.uniform(1, 2, (6, 3)), random.uniform(1, 2, (6, 3))
+    whole = paired_delta_m(scores[2:], reference[2:], HIGHER, TASK_OF)
+    scores[0, 1], reference[1, 2] = np.nan, np.nan
+    assert paired_delta_m(scores, reference, HIGHER, TASK_OF) == whole
+    scores[3] = reference[4] = np.nan
+    few = paired_delta_m(scores, reference, HIGHER, TASK_OF)
+    assert few.runs == 2 and np.isfinite(few.value) and np.isnan(few.low)
+
+
+def test_paired_deltas_of_a_plain_metric_are_differences():
+    scores, reference = np.array([[1.2], [1.3], [1.6]]), np.array([[0.0], [0.1], [0.2]])
+    found = paired_deltas(scores, reference, np.array([True]), np.array([0]), np.array([True]))
+    assert found == pytest.approx([1.2, 1.2, 1.4])
 
 
 def test_expanded_percentiles_cover_with_five_runs_what_plain_ones_do_not():

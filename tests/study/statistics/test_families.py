@@ -172,6 +172,17 @@ def test_all_baselines_are_one_family():
     assert [gap.p_holm for gap in found.values()] == pytest.approx(list(holm(p)))
 
 
+def test_a_further_pair_is_in_the_family_and_borrows_from_nobody():
+    values = draw(arms=5)
+    alone = compare(values[:4], [0, 1])
+    found = compare(values, [0, 1], further=[(1, 4)])
+    assert set(found) == {*alone, (1, 4)}
+    smallest = min(found.values(), key=lambda gap: gap.p)
+    assert smallest.p_holm == pytest.approx(min(len(found) * smallest.p, 1))
+    assert found[2, 0].p == alone[2, 0].p
+    assert found[1, 4].p == pytest.approx(float(stats.ttest_rel(values[1], values[4]).pvalue))
+
+
 def test_gates_keep_the_order_of_the_baselines():
     # Arm 3 equals the first baseline and is far above the second: without gates it is shown.
     values = draw(seeds=8, a0=5, a2=5, a3=5, a4=5, a5=5)

@@ -1,11 +1,12 @@
 """Fair comparison: what is compared, the trials, where they run, what they say."""
 
 from equipoise.study.advice import advice
+from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.arms import Arm, arms
 from equipoise.study.comparison import Study, compare
 from equipoise.study.database import StoreError
 from equipoise.study.executors import Executor, Inline, Local, Ray, Slurm
-from equipoise.study.findings import ArmFindings, Findings, findings
+from equipoise.study.findings import Findings, findings
 from equipoise.study.objective import Objective
 from equipoise.study.plans import Choice, Plan, plans
 from equipoise.study.questions import PROTOCOLS, Protocol

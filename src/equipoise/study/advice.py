@@ -9,7 +9,8 @@ from statistics import fmean, median
 
 import numpy as np
 
-from equipoise.study.findings import ArmFindings, Findings
+from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.findings import Findings
 from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import seeds_needed
 from equipoise.study.verdict import CALLED, outcome, signed

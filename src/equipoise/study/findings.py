@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.study.arms import Arm, arms
+from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.arms import arms
 from equipoise.study.fixed import FIXED
-from equipoise.study.plans import Choice, Plan, plans
-from equipoise.study.price import Spent, spent
+from equipoise.study.plans import Plan, plans
+from equipoise.study.price import spent
 from equipoise.study.questions import PROTOCOLS
 from equipoise.study.selection import Measure, Measurements, described, study_of
 from equipoise.study.spec import Spec
@@ -31,71 +32,7 @@ from equipoise.study.statistics import (
     paired_deltas,
 )
 from equipoise.study.store import Store, Stored
-from equipoise.study.trial import SINGLE_TASK, Trial
-
-
-@dataclass
-class ArmFindings:
-    """An arm's numbers.
-
-    Attributes:
-        plan: the arm, its trials, what tuning chose, and the score of every candidate.
-        scores: on the test split after the last epoch, ``[S, M]``; NaN where a run did not finish.
-        deltas: Delta_m of each run against the mean of the single-task networks, ``[S]``.
-        metrics: mean and interval of each column, M long; None for columns it does not learn.
-        changes: change of each column's mean against single-task, in percent, or in units of the metric
-            where the findings say plain, ``[M]``.
-        paired: the same, each against the single-task networks of its own seed, ``[S]``; see
-            :func:`~equipoise.study.statistics.paired_deltas`.
-        delta: Delta_m with its interval, over the seeds that the arm and all single-task networks finished.
-        flat: Delta_m averaged over metrics instead of tasks.
-        rank: mean rank among the arms that finished.
-        against: paired differences in Delta_m, by label of the baseline.
-        spent: cost; None where no run finished.
-        diverged: seeds whose run left the finite numbers.
-        failed: seeds whose run gave no result, with the error.
-        missing: seeds not run yet.
-    """
-
-    plan: Plan
-    scores: Array
-    deltas: Array
-    metrics: list[Estimate | None]
-    changes: Array
-    paired: Array
-    delta: Estimate
-    flat: float
-    rank: float = float("nan")
-    against: dict[str, Difference] = field(default_factory=dict)
-    spent: Spent | None = None
-    diverged: list[int] = field(default_factory=list)
-    failed: dict[int, str] = field(default_factory=dict)
-    missing: list[int] = field(default_factory=list)
-
-    @property
-    def arm(self) -> Arm:
-        """The arm."""
-        return self.plan.arm
-
-    @property
-    def choice(self) -> Choice:
-        """What tuning chose, and the score of every candidate."""
-        return self.plan.choice
-
-    @property
-    def trials(self) -> tuple[Trial | None, ...]:
-        """Its final trials, in the order of the seeds; None where tuning chose nothing."""
-        return self.plan.finals
-
-    @property
-    def runs(self) -> list[Trial]:
-        """The final trials there are to be."""
-        return [trial for trial in self.trials if trial is not None]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every seed finished with finite numbers."""
-        return bool(np.isfinite(self.deltas).all())
+from equipoise.study.trial import SINGLE_TASK
 
 
 @dataclass

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from equipoise.study.analyses import fronts
-from equipoise.study.findings import ArmFindings, Findings
+from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.findings import Findings
 from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Difference, Estimate
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.study.findings import ArmFindings, Findings
+from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.findings import Findings
 from equipoise.study.trial import SINGLE_TASK
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.study.findings import ArmFindings, Findings
+from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.findings import Findings
 from equipoise.study.statistics import Array, Difference, Estimate, compare, mean_interval
 from equipoise.study.train import AROUND
 

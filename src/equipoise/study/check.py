@@ -45,7 +45,6 @@ def check(spec: Spec) -> Iterator[Checked]:
 
 def _checked(setting: Setting) -> Iterator[Checked]:
     spec = setting.spec
-    whole = setting.problem.source("train").steps(spec.batch_size)
     # Arms without a trial yet, such as frozen weights, are measured by equal weights.
     planned = setting.plans()
     usual = next(iter(planned["ew"].tried[0].values()))[0]
@@ -57,11 +56,11 @@ def _checked(setting: Setting) -> Iterator[Checked]:
         label = f"{setting.name}: {label}" if setting.name else label
         middle: Trial = replace(grid[len(grid) // 2], stage="tune", epochs=1, bars="{}")
         try:
-            result = run(middle, threads=1, steps=min(STEPS, whole))
+            result = run(middle, threads=1, steps=min(STEPS, setting.steps))
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises is what is to be told
             yield Checked(label, count, 0.0, 0.0, f"{type(error).__name__}: {error}")
             continue
         # What is left besides steps is evaluation, after every epoch, and the building of the network.
         rest = max(result.cost.seconds - result.cost.step_ms * result.cost.steps / 1e3, 0.0)
-        each = spec.epochs * (whole * result.cost.step_ms / 1e3 + rest)
+        each = spec.epochs * (setting.steps * result.cost.step_ms / 1e3 + rest)
         yield Checked(label, count, result.cost.step_ms, count * each, result.note)

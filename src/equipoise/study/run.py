@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import equipoise
-from equipoise.problems import Problem, problem
+from equipoise.problems import problem
 from equipoise.problems.catalogue import changed, fingerprint, loaded
 from equipoise.study.arms import Arm, arms
 from equipoise.study.building import balancer
@@ -91,16 +91,16 @@ class Setting:
     Attributes:
         name: what tells it from the other settings.
         spec: the study there.
-        problem: the problem there.
-        told: what it says of itself.
+        told: what the problem says of itself there.
         arms: of the comparison.
+        steps: of an epoch.
     """
 
     name: str
     spec: Spec
-    problem: Problem
     told: Mapping[str, Any]
     arms: Sequence[Arm]
+    steps: int
 
     @property
     def options(self) -> str:
@@ -126,9 +126,11 @@ def prepared(spec: Spec) -> list[Setting]:
     for name, own in spec.settings().items():
         with users_code(f"problem {own.problem!r}"):
             built = problem(own.problem, **own.problem_options)
-            # Loaded once for all that is asked of it before the first trial.
-            told = describe(replace(built, data=cache(built.data)), own.device)
-        setting = Setting(name, own, built, told, arms(own, told["first_losses"]))
+            # Loaded once for all that is asked of it before the first trial, and let go then.
+            built = replace(built, data=cache(built.data))
+            told = describe(built, own.device)
+        steps = steps_of(built.source("train"), own.batch_size)
+        setting = Setting(name, own, told, arms(own, told["first_losses"]), steps)
         _refuse_impossible(setting)
         settings.append(setting)
     return settings
@@ -141,8 +143,7 @@ def _refuse_impossible(setting: Setting) -> None:
         ValueError: a method does not take its options, or does not go with the route.
     """
     spec = setting.spec
-    names = [task.name for task in setting.problem.tasks]
-    steps_of(setting.problem.source("train"), spec.batch_size)
+    names = list(setting.told["first_losses"])
     for reference, what in ((spec.optimizer, "optimizer"), (spec.schedule, "schedule")):
         if ":" in reference:
             loaded(reference, what)

@@ -10,9 +10,8 @@ from typer.testing import CliRunner
 
 from equipoise.cli.commands import app
 from equipoise.problems import Problem, Task, Tensors, TrunkAndHeads, rmse
-from equipoise.study import Inline, Local, Store, compare, findings
+from equipoise.study import Inline, Local, Store, compare, findings, parse
 from equipoise.study.check import check
-from equipoise.study.spec import parse
 
 SMALL = {"learning_rates": [0.01, 0.03], "epochs": 1, "batch_size": 16, "seeds": 3}
 

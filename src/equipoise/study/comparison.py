@@ -15,8 +15,8 @@ from equipoise.problems.catalogue import given
 from equipoise.study.advice import advice
 from equipoise.study.executors import Executor, Inline, Local
 from equipoise.study.findings import Findings, findings
+from equipoise.study.loading import parse
 from equipoise.study.run import Listener, run
-from equipoise.study.spec import parse
 from equipoise.study.store import Store
 from equipoise.study.verdict import headline
 

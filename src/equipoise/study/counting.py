@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,3 +58,8 @@ class Counter:
 
     def _passed(self, _: Tensor) -> None:
         self.backwards += 1
+
+
+def fast(times: list[float]) -> float:
+    """The time under which a tenth of the steps stayed: what else the machine did disturbs it least."""
+    return sorted(times)[len(times) // 10] if times else math.nan

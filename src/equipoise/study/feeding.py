@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import torch
+from torch import Tensor
 
 from equipoise.problems import Batch, Source, Tensors
 from equipoise.problems.nesting import tensors
@@ -69,3 +70,12 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
         )
     whole = Tensors(batch.inputs, batch.targets)
     return [whole.take(slice(k * size, (k + 1) * size)) for k in range(count)]
+
+
+def digest(weights: Iterable[Tensor]) -> str:
+    """Digest of some tensors."""
+    found = hashlib.sha256()
+    for tensor in weights:
+        flat = tensor.detach().cpu().contiguous().flatten()
+        found.update(flat.view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -16,11 +16,12 @@ from equipoise.study.arms import Arm, arms
 from equipoise.study.building import balancer
 from equipoise.study.environment import environment
 from equipoise.study.executors.base import Executor, facts
+from equipoise.study.loading import parse
 from equipoise.study.lock import only_driver
 from equipoise.study.plans import Plan, plans, trials
 from equipoise.study.rehearsal import steps_of
 from equipoise.study.selection import Measurements, describe
-from equipoise.study.spec import Spec, parse
+from equipoise.study.spec import Spec
 from equipoise.study.store import Store
 from equipoise.study.theirs import TheirError, users_code
 from equipoise.study.trial import Outcome, Trial, with_options

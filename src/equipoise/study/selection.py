@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from equipoise.problems import Problem, SplitName
+from equipoise.study.loading import parse
 from equipoise.study.rehearsal import first_losses
-from equipoise.study.spec import Spec, parse
+from equipoise.study.spec import Spec
 from equipoise.study.statistics import Array
 from equipoise.study.store import Store, Stored
 from equipoise.study.trial import Trial, with_options

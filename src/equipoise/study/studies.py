@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from equipoise.study.spec import Spec, parse
+from equipoise.study.loading import parse
+from equipoise.study.spec import Spec
 
 STUDIES: Mapping[str, Mapping[str, Any]] = {
     "digits": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import time
@@ -18,8 +17,8 @@ from torch import Tensor
 
 from equipoise.problems import Batch, Problem, Source, problem
 from equipoise.study.building import balancer, optimizer, schedule
-from equipoise.study.counting import Counter
-from equipoise.study.feeding import Feed
+from equipoise.study.counting import Counter, fast
+from equipoise.study.feeding import Feed, digest
 from equipoise.study.flatness import losses_around
 from equipoise.study.measuring import Scores, broken, criterion, scores, task_gradients
 from equipoise.study.pruning import below
@@ -76,7 +75,7 @@ class _Run:
         # Before anything of the method is built: the same seed, the same weights under every method.
         torch.manual_seed(trial.seed)
         self.model = self.problem.network(self.names).to(trial.device)
-        self.initial = _digest(self.model.state_dict().values())
+        self.initial = digest(self.model.state_dict().values())
         self.balancer = balancer(trial, self.names)
         needs = "" if self.balancer is None else self.balancer.method.needs
         # Batches of a step: a method that needs several gets parts of the one that the others get.
@@ -112,7 +111,7 @@ class _Run:
             samples=self.counter.rows,
             forwards=self.counter.forwards,
             backwards=self.counter.backwards,
-            step_ms=1e3 * _fast(self.times),
+            step_ms=1e3 * fast(self.times),
             seconds=time.perf_counter() - self.began,
         )
         return Result(
@@ -281,19 +280,6 @@ class _Run:
                 # Undefined where a gradient vanished: then there is no angle to report.
                 if math.isfinite(cosines[i][j]):
                     self.gradients.append(GradientRow(epoch, names[j], name, cosines[i][j]))
-
-
-def _digest(weights: Any) -> str:
-    digest = hashlib.sha256()
-    for tensor in weights:
-        flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _fast(times: list[float]) -> float:
-    """The time under which a tenth of the steps stayed: what else the machine did disturbs it least."""
-    return sorted(times)[len(times) // 10] if times else math.nan
 
 
 def _diverged(epoch: int, what: str, reason: str = "") -> str:

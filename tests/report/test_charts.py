@@ -11,8 +11,8 @@ from browser import CHROMIUM, Browser
 
 from equipoise.report import write
 from equipoise.report.charts import _gathered, gather
-from equipoise.report.figures import quality_and_cost
 from equipoise.report.look import light, painted, short, shortened
+from equipoise.report.trade import quality_and_cost
 from equipoise.study import Inline, Store, findings, run
 
 chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

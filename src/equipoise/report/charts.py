@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from altair.utils.schemapi import debug_mode
 
-from equipoise.report import analyses, figures, panels
+from equipoise.report import analyses, figures, panels, trade, tuning
 from equipoise.report.analyses import NOTHING, Seen
 from equipoise.report.fronts import front_chart, frozen_chart
 from equipoise.report.look import MANY, Spec
@@ -92,7 +92,7 @@ def _gathered(found: Findings, seen: Seen = NOTHING) -> Gallery:
         spec = figures.differences(found, baseline)
         made.add("difference", spec, f"Difference to {baseline}", baseline, wide=True)
     made.add("delta-m", figures.deltas(found), "Δm against single-task networks", wide=True)
-    made.add("quality-cost", figures.quality_and_cost(found), "Quality against cost", wide=True)
+    made.add("quality-cost", trade.quality_and_cost(found), "Quality against cost", wide=True)
     made.add("cost", figures.cost(found), "Time of a training step", wide=True)
     _curves(made, found)
     many = len(found.single) > MANY
@@ -104,9 +104,9 @@ def _gathered(found: Findings, seen: Seen = NOTHING) -> Gallery:
         made.add("cosines", panels.cosines(found, equal), title, wide=wide)
         title = "Norms of task gradients under equal weights"
         made.add("norms", panels.norms(found, equal), title, wide=many)
-    _of_arms(made, "tuning", "Tuning", found, panels.rates, PANELS)
+    _of_arms(made, "tuning", "Tuning", found, tuning.rates, PANELS)
     for each in found.single.values():
-        spec = panels.rates(found, each)
+        spec = tuning.rates(found, each)
         made.add("tuning", spec, f"Tuning of {each.arm.label}", each.arm.label, folded=many)
     _analyses(made, found, seen)
     return made

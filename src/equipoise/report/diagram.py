@@ -86,9 +86,13 @@ def diagram(names: Sequence[str], ranks: Sequence[float], critical: float, width
             f'<polyline points="{points}" fill="none" stroke="var(--soft)" stroke-opacity="0.5"/>'
         )
         lines.append(f'<circle cx="{x:.1f}" cy="{AXIS}" r="3.5" fill="var(--accent)"/>')
-        name = short(names[place], max(8, int((rooms[0 if left else 1] - 40) / 6.6)))
         value = f"{ranks[place]:.2f}"
-        text = f"{name}  {value}" if left else f"{value}  {name}"
+        # On a phone there is no room for both; the whole name has the value with it.
+        wide, room = width >= 500, rooms[0 if left else 1]
+        parts = [short(names[place], max(8, int((room - 16) / 6.8) - (6 if wide else 0)))]
+        if wide:
+            parts.append(value)
+        text = "  ".join(parts if left else reversed(parts))
         at_edge = edge - 5 if left else edge + 5
         whole = f"{names[place]}: mean rank {value}"
         lines.append(_text(at_edge, row + 4, text, "end" if left else "start", "var(--ink)", whole))

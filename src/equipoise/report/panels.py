@@ -10,8 +10,9 @@ import altair as alt
 import numpy as np
 
 from equipoise.report import maps
-from equipoise.report.look import ACCENT, FAINT, INK, MANY, PAPER, TASKS, Row, Spec, sized
-from equipoise.study import ArmFindings, Candidate, Findings
+from equipoise.report.figures import colors_of
+from equipoise.report.look import ACCENT, FAINT, INK, MANY, TASKS, Row, Spec, sized
+from equipoise.study import ArmFindings, Findings
 from equipoise.study.fixed import FIXED
 from equipoise.study.selection import Measure
 
@@ -83,7 +84,7 @@ def curves(found: Findings, measure: Measure, shown: Sequence[str]) -> Spec | No
         .encode(
             x=_epochs(rows),
             y=y,
-            color=_colors("color", colors),
+            color=colors_of("color", colors),
             strokeWidth=alt.condition(f"datum.color != '{OTHERS}'", alt.value(2), alt.value(1)),
             detail="arm:N",
             tooltip=[alt.Tooltip("arm:N", title="method"), "epoch:Q", _number("value")],
@@ -99,87 +100,6 @@ def highlighted(found: Findings) -> list[str]:
     ranked.sort(key=lambda each: -each.delta.value)
     best = [each.arm.label for each in ranked if each.arm.label not in found.baselines][:1]
     return ["ew", *best, "single-task", FIXED]
-
-
-def rates(found: Findings, entry: ArmFindings) -> Spec | None:
-    """Validation score of each tuning candidate; the chosen one is filled."""
-    rows = []
-    task = entry.arm.task
-    first = None if task is None else _first(found, task)
-    varied = {candidate.learning_rate for candidate in entry.choice.scores}
-    # Weights have no place on an axis: they share that of their learning rate.
-    search = [name for name in entry.arm.search if name != "weights"]
-    ordered = sorted(entry.choice.scores.items(), key=lambda pair: _place(search, pair[0]))
-    for candidate, score in ordered:
-        tuned = [candidate.told(name) for name in search]
-        at = f"{candidate.learning_rate:g}" if len(varied) > 1 or not tuned else ""
-        if first is not None and not first.higher_is_better:
-            score = -score
-        chosen = candidate == entry.choice.candidate
-        rows.append(
-            {
-                "method": entry.arm.label,
-                "at": " ".join(filter(None, [at, *tuned])),
-                "score": score if np.isfinite(score) else None,
-                "chosen": "chosen" if chosen else "tried",
-                "setting": candidate.told(*entry.arm.search),
-                "trial": ", ".join(_trials(entry, candidate)),
-            }
-        )
-    known = [row for row in rows if row["score"] is not None]
-    if not known:
-        return None
-    scale = alt.Scale(zero=False, padding=6) if task else alt.Scale(domain=_shared_domain(found))
-    name = "Δm, %" if first is None else f"{first.metric}{', ' * bool(first.unit)}{first.unit}"
-    searched = ", ".join(search) if len(varied) == 1 and search else ""
-    both = ", ".join(["learning rate", *search])
-    y = alt.Y("score:Q", title=name, scale=scale, axis=alt.Axis(tickCount=3))
-    x = alt.X("at:O", sort=None, title=searched or both, axis=alt.Axis(labelAngle=0))
-    base = alt.Chart(alt.InlineData(values=rows)).encode(
-        x=x,
-        y=y,
-        tooltip=[
-            "method:N",
-            alt.Tooltip("at:N", title=searched or both),
-            alt.Tooltip("setting:N", title="options"),
-            alt.Tooltip("score:Q", title=name, format=".4~g"),
-            alt.Tooltip("trial:N", title="trial"),
-        ],
-    )
-    dots = base.mark_point(size=50, opacity=1, color=ACCENT, clip=True).encode(
-        fill=alt.condition("datum.chosen == 'chosen'", alt.value(ACCENT), alt.value(PAPER))
-    )
-    alone = len({row["at"] for row in rows}) == len(rows)
-    lines = base.mark_line(color=FAINT, clip=True)
-    return sized(lines + dots if alone else dots, height=90)
-
-
-def _place(search: Sequence[str], candidate: Candidate) -> tuple[float, tuple[str, ...]]:
-    """By learning rate, then by the options: numbers by their size, words by the alphabet."""
-    values = (candidate.option(name) for name in search)
-    return candidate.learning_rate, tuple(
-        f"{value:030.12f}" if isinstance(value, int | float) else str(value) for value in values
-    )
-
-
-def _trials(entry: ArmFindings, candidate: Candidate) -> list[str]:
-    """Ids of the trials of a candidate, the first three."""
-    ids = [trial.id[:12] for own in entry.plan.tried for trial in own.get(candidate, ())]
-    return [*ids[:3], "…"] if len(ids) > 3 else ids
-
-
-def _shared_domain(found: Findings) -> list[float]:
-    best = [
-        max((score for score in each.choice.scores.values() if np.isfinite(score)), default=0.0)
-        for each in found.arms
-    ]
-    # A learning rate that ruins training must not flatten all panels: the axis ends where the best of
-    # every method and as much again below it have room.
-    return [1.8 * min(*best, 0.0) - 1, max(*best, 0.0) + 1]
-
-
-def _first(found: Findings, task: str) -> Measure:
-    return next(measure for measure in found.measures if measure.task == task)
 
 
 def cosines(found: Findings, entry: ArmFindings) -> Spec | None:
@@ -260,7 +180,7 @@ def _small_lines(
         .encode(
             x=_epochs(values),
             y=alt.Y(f"{field}:Q", title=title, scale=scale, axis=axis or alt.Axis(tickCount=3)),
-            color=_colors("task", colors),
+            color=colors_of("task", colors),
             tooltip=["task:N", "epoch:Q", _number(field)],
         )
     )
@@ -270,11 +190,6 @@ def _small_lines(
         )
         chart = band + chart
     return sized(chart, height=height)
-
-
-def _colors(field: str, colors: dict[str, str]) -> alt.Color:
-    scale = alt.Scale(domain=list(colors), range=list(colors.values()))
-    return alt.Color(f"{field}:N", scale=scale, legend=None, title=None)
 
 
 def _number(field: str) -> alt.Tooltip:

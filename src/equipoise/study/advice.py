@@ -54,7 +54,10 @@ def _take(found: Findings) -> Iterator[str]:
         better = _better(tested, label)
         if better:
             best = better[0]
-            yield f"Take `{best.arm.label}`: shown to be better than {_called(label)}{_cost(best)}."
+            but = (
+                f", though not than {_called(labels[0])}" if label != (labels or [label])[0] else ""
+            )
+            yield f"Take `{best.arm.label}`: shown to be better than {_called(label)}{but}{_cost(best)}."
             return
     yield "Take equal weights for now: nothing was shown to do better, and nothing costs less."
 

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from altair.utils.schemapi import debug_mode
 
-from equipoise.report import analyses, figures, panels, trade, tuning
+from equipoise.report import analyses, figures, panels, sweep, trade, tuning
 from equipoise.report.analyses import NOTHING, Seen
 from equipoise.report.fronts import front_chart, frozen_chart
 from equipoise.report.look import MANY, Spec
@@ -121,7 +121,7 @@ def _analyses(made: Gallery, found: Findings, seen: Seen) -> None:
             title = f"Front of fixed weights: {pair}"
             made.add(f"front {front.kind}", front_chart(front, i, j), title, pair, wide=True)
     made.add("frozen", frozen_chart(found), "Dynamic minus frozen weights", wide=True)
-    made.add("sizes", analyses.sizes_chart(seen.sizes), "Δm at every setting", wide=True)
+    made.add("sizes", sweep.sizes_chart(seen.sizes), "Δm at every setting", wide=True)
     made.add("variance", analyses.variance_chart(seen.shares), "Shares of the variance", wide=True)
     made.add("sparse", analyses.sparse_chart(seen.sparse), "Sparse learning rates", wide=True)
     spec = analyses.convergence_chart(seen.convergence)

@@ -12,6 +12,7 @@ from equipoise.study.analyses import (
     dominated,
     flatness,
     fronts,
+    per_task,
     sizes,
     sparse_grids,
     variance_of,
@@ -228,3 +229,18 @@ def test_the_weighting_protocol_refines_the_temperature_and_tries_every_weight(t
         each.text for each in warnings(found)
     )
     assert headline(found)
+
+
+def test_a_difference_in_one_task_is_told_of_that_task_alone(tmp_path):
+    def scores(trial):
+        random = np.random.default_rng([trial.seed, len(trial.method), len(trial.method_options)])
+        a, b = 1 + 0.01 * random.normal(size=2)
+        gain = 0.2 if trial.method == "uw" else 0.0
+        return a, a, 10 * b * (1 + gain)
+
+    found = fakes.study(tmp_path, scores, methods=["uw", "gls"])
+    told = {(each.label, each.measure.task): each for each in per_task(found, "ew")}
+    assert told["uw", "b"].shown() and told["uw", "b"].value == pytest.approx(20, abs=2)
+    assert told["uw", "b"].wins == told["uw", "b"].runs == 5
+    assert [key for key, each in told.items() if each.shown()] == [("uw", "b")]
+    assert all(each.p_holm >= each.p for each in told.values())

@@ -10,6 +10,7 @@ import numpy as np
 from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.report.tables import arm_name, arrow, last_if_missing, number
 from equipoise.study import ArmFindings, Findings
+from equipoise.study.analyses import per_task
 from equipoise.study.measuring import JOINT
 from equipoise.study.statistics import (
     Array,
@@ -19,7 +20,7 @@ from equipoise.study.statistics import (
 )
 from equipoise.study.train import TEST_AT_BEST
 from equipoise.study.trial import Trial
-from equipoise.study.verdict import interval
+from equipoise.study.verdict import interval, signed
 
 Row = dict[tuple[str, str], float]
 
@@ -108,3 +109,25 @@ def _delta(found: Findings, scores: Array, reference: Array) -> Estimate:
     return bootstrap_delta_m(
         scores, reference, found.found.higher, found.found.task_of, found.plain
     )
+
+
+def differences_by_task(found: Findings) -> Table | None:
+    """Every arm minus the first baseline in every metric."""
+    if not found.baselines:
+        return None
+    baseline = found.baselines[0]
+    told = {(each.label, each.measure): each for each in per_task(found, baseline)}
+    labels = list(dict.fromkeys(label for label, _ in told))
+    rows = []
+    for label in labels:
+        cells = [Cell(label)]
+        for measure in found.measures:
+            each = told[label, measure]
+            kind = ("better" if each.value > 0 else "worse") if each.shown() else "undecided"
+            text = EMPTY if not math.isfinite(each.value) else signed(each.value)
+            cells.append(Cell(text, kind))
+        rows.append(cells)
+    columns = ["method", *[f"{m.task} {m.metric}" for m in found.measures]]
+    plain = found.plain.tolist()
+    units = ["", *[m.unit if flat else "%" for m, flat in zip(found.measures, plain, strict=True)]]
+    return Table(columns, rows, units)

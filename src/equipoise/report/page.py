@@ -125,6 +125,7 @@ def _tables(found: Findings) -> dict[str, Table]:
     else:
         named["results"] = tables.results(found)
     named |= {"joint": extras.joint(found), "at-best": extras.at_best(found)}
+    named["by-task"] = extras.differences_by_task(found)
     return {name: table for name, table in named.items() if table is not None}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,9 +95,16 @@ def _edge(found: Findings) -> Iterator[str]:
     for (name, side), labels in at.items():
         beyond = "below" if side == "lowest" else "above"
         yield (
-            f"The best {name} was the {side} tried for {', '.join(labels)}: a better one may lie "
+            f"The best {name} was the {side} tried for {_some(labels)}: a better one may lie "
             f"{beyond}. Widen what is tried on that side."
         )
+
+
+def _some(labels: Sequence[str], most: int = 6) -> str:
+    """Names, or the first of them and the number of the others."""
+    if len(labels) <= most:
+        return ", ".join(labels)
+    return f"{', '.join(labels[: most - 1])} and {len(labels) - most + 1} others"
 
 
 def _stand_in(found: Findings) -> Iterator[str]:

@@ -1,0 +1,79 @@
+"""On which task a method differs: every metric by itself, corrected for all of them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from equipoise.study.findings import Findings
+from equipoise.study.selection import Measure
+from equipoise.study.statistics import change, holm, paired_tests
+
+
+@dataclass(frozen=True)
+class TaskDifference:
+    """An arm against a baseline in one metric.
+
+    Attributes:
+        label: of the arm.
+        measure: the metric.
+        value: mean paired difference, in percent of the single-task networks (in the metric's own units where
+            these are near zero); positive is better.
+        wins: pairs in which the arm was the better one.
+        runs: pairs.
+        p: of this difference alone; NaN below three pairs.
+        p_holm: corrected for all arms and metrics.
+    """
+
+    label: str
+    measure: Measure
+    value: float
+    wins: int
+    runs: int
+    p: float
+    p_holm: float
+
+    def shown(self, level: float = 0.05) -> bool:
+        """Whether a difference was shown."""
+        return bool(self.p_holm <= level)
+
+
+def per_task(found: Findings, baseline: str) -> list[TaskDifference]:
+    """Every arm against a baseline in every metric: moderated t tests over paired seeds, one family.
+
+    It is a family of its own, beside the one of the verdict: what is shown here is a finer look at one
+    baseline, and no further claim about Delta_m.
+
+    Args:
+        found: of a study.
+        baseline: label of an arm.
+    """
+    reference = np.stack(
+        [found.single[m.task].scores[:, k] for k, m in enumerate(found.measures)], 1
+    )
+    reference = reference[np.isfinite(reference).all(1)]
+    if not len(reference):
+        reference = found.arm("ew").scores
+    base = found.arm(baseline)
+    others = [each for each in found.arms if each is not base]
+    rows = []
+    for entry in others:
+        own, theirs = (
+            change(each.scores, reference, found.found.higher).values for each in (entry, base)
+        )
+        rows.append(own - theirs)
+    gaps = np.stack(rows)  # [A, S, M]
+    told = []
+    for k, measure in enumerate(found.measures):
+        # Differences to a row of zeros.
+        tests = paired_tests(np.vstack([np.zeros_like(gaps[:1, :, k]), gaps[..., k]]), [0])
+        told += [
+            (entry.arm.label, measure, tests.mean[a], tests.wins[a], tests.pairs[a], tests.p[a])
+            for a, entry in enumerate(others)
+        ]
+    corrected = holm(np.array([each[-1] for each in told]))
+    return [
+        TaskDifference(label, measure, float(mean), int(wins), int(runs), float(p), float(own))
+        for (label, measure, mean, wins, runs, p), own in zip(told, corrected, strict=True)
+    ]

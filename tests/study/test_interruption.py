@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ def write(folder):
 def start(folder):
     write(folder)
     command = [sys.executable, "-m", "equipoise.cli", *RUN, "--workers", "2"]
-    return subprocess.Popen(command, cwd=folder, start_new_session=True)
+    # Where the tests themselves run in the background, a shell had Ctrl-C ignored.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=folder, start_new_session=True, preexec_fn=heed)
 
 
 def content(folder):

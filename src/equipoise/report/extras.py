@@ -14,9 +14,8 @@ from equipoise.study.analyses import per_task
 from equipoise.study.measuring import JOINT
 from equipoise.study.statistics import (
     Array,
-    Estimate,
-    bootstrap_delta_m,
     mean_interval,
+    paired_delta_m,
 )
 from equipoise.study.train import TEST_AT_BEST
 from equipoise.study.trial import Trial
@@ -43,34 +42,41 @@ def joint(found: Findings) -> Table | None:
 
 def at_best(found: Findings) -> Table | None:
     """The test split at the epoch that was best on validation; None where no epochs were kept."""
-    seen = {each.arm.label: _last(found, each.runs, TEST_AT_BEST) for each in found.all_arms}
-    if not any(seen.values()):
+    seen = {each.arm.label: _last(found, each.trials, TEST_AT_BEST) for each in found.all_arms}
+    if not any(row for rows in seen.values() for row in rows):
         return None
     reference = _reference(found, seen)
+    how = (found.found.higher, found.found.task_of, found.plain)
     deltas = {
-        each.arm.label: _delta(found, _scores(found, seen[each.arm.label]), reference)
+        each.arm.label: paired_delta_m(_scores(found, seen[each.arm.label]), reference, *how)
         for each in found.arms
     }
     ordered = sorted(found.arms, key=lambda each: last_if_missing(-deltas[each.arm.label].value))
     measures = found.measures
-    first = [Cell("single-task", "control"), Cell("reference" if len(reference) else EMPTY)]
+    first = [
+        Cell("single-task", "control"),
+        Cell("reference" if np.isfinite(reference).all(1).any() else EMPTY),
+    ]
     for measure in measures:
         own = seen[found.single[measure.task].arm.label]
         first.append(Cell(_mean(own, (measure.task, measure.metric))))
     lines = [[*first, Cell(_epochs(found, found.single.values()))]]
     for each in ordered:
         rows, delta = seen[each.arm.label], deltas[each.arm.label]
-        known = interval(delta) if math.isfinite(delta.value) else EMPTY
+        gap = interval(delta) if math.isfinite(delta.value) else EMPTY
         numbers = [Cell(_mean(rows, (m.task, m.metric))) for m in measures]
-        lines.append([arm_name(each), Cell(known), *numbers, Cell(_epochs(found, [each]))])
+        lines.append([arm_name(each), Cell(gap), *numbers, Cell(_epochs(found, [each]))])
     columns = ["method", "Delta_m", *[f"{m.task} {m.metric}" for m in measures], "epoch"]
     return Table(columns, lines, ["", "% ↑", *map(arrow, measures), "mean"])
 
 
-def _last(found: Findings, runs: Sequence[Trial], split: str) -> list[Row]:
-    """The last row of each run that finished."""
-    curves = [found.found.curve(run, split) for run in runs if found.found.finished(run)]
-    return [curve[max(curve)] for curve in curves if curve]
+def _last(found: Findings, trials: Sequence[Trial | None], split: str) -> list[Row]:
+    """The last row of each run, by seed; empty for one that did not finish."""
+    curves = [
+        found.found.curve(trial, split) if trial and found.found.finished(trial) else {}
+        for trial in trials
+    ]
+    return [curve[max(curve)] if curve else {} for curve in curves]
 
 
 def _epochs(found: Findings, arms: Iterable[ArmFindings]) -> str:
@@ -85,30 +91,17 @@ def _mean(rows: Sequence[Row], key: tuple[str, str]) -> str:
 
 
 def _scores(found: Findings, rows: Sequence[Row]) -> Array:
-    """Rows without gaps, ``[S, M]``."""
-    values = [[row.get((m.task, m.metric), math.nan) for m in found.measures] for row in rows]
-    table: Array = np.array(values, dtype=float).reshape(-1, len(found.measures))
-    return table[np.isfinite(table).all(1)]
+    """The columns of each seed, NaN for a gap, ``[S, M]``."""
+    return np.array([found.found.row(row) for row in rows])
 
 
 def _reference(found: Findings, seen: dict[str, list[Row]]) -> Array:
-    """Rows of single-task networks, as many as every task has, ``[S', M]``."""
-    columns = []
-    for measure in found.measures:
-        rows = seen[found.single[measure.task].arm.label]
-        values = [row.get((measure.task, measure.metric), math.nan) for row in rows]
-        columns.append([value for value in values if math.isfinite(value)])
-    count = min(map(len, columns))
-    whole: Array = np.array([column[:count] for column in columns]).T
-    return whole
-
-
-def _delta(found: Findings, scores: Array, reference: Array) -> Estimate:
-    if not len(scores) or not len(reference):
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    return bootstrap_delta_m(
-        scores, reference, found.found.higher, found.found.task_of, found.plain
-    )
+    """The columns of the single-task networks of each seed, ``[S, M]``."""
+    columns = [
+        _scores(found, seen[found.single[measure.task].arm.label])[:, place]
+        for place, measure in enumerate(found.measures)
+    ]
+    return np.stack(columns, axis=1)
 
 
 def differences_by_task(found: Findings) -> Table | None:

@@ -180,9 +180,7 @@ def test_the_standing_of_a_study_is_that_of_its_trials(tmp_path):
     assert told["ew"].tuning == ["done"] * 3 and told["ew"].finals == {0: "done", 1: "done"}
     assert told["rgw"].finals == {0: "done", 1: "failed"}
     # Nothing was chosen for it, so that its final trials never come.
-    assert told["rlw"].tuning == ["diverged"] * 3 and set(told["rlw"].finals.values()) == {
-        "waiting"
-    }
+    assert told["rlw"].tuning == ["diverged"] * 3 and set(told["rlw"].finals.values()) == {"none"}
     assert told["ew"].best == pytest.approx(0.0) and told["rlw"].best != told["rlw"].best
 
 

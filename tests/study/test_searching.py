@@ -1,12 +1,15 @@
 """Searches that learn, and what they ask of a trial."""
 
 import json
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny
 
-from equipoise.study import Inline, Objective, Store, Trial, findings, parse, pruning, run
+from equipoise.study import Failure, Inline, Objective, Store, Trial, findings, parse, pruning, run
+from equipoise.study.selection import measures
 from equipoise.study.train import run as train
 
 optuna = pytest.importorskip("optuna")
@@ -16,19 +19,13 @@ TINY = f"{tiny.HERE}:tiny"
 TRIAL = Trial(
     problem=TINY, method="ew", stage="final", seed=0, learning_rate=0.01, epochs=3, batch_size=8
 )
-REFERENCE = {("a", "rmse"): 1.0, ("a", "mean_absolute_error"): 1.0, ("b", "score"): 10.0}
+MEASURES = measures(tiny.tiny())
 
 
 def bars(**epochs):
-    names = {metric.name for task in tiny.tiny().tasks for metric in task.metrics}
-    reference = {key: v for key, v in REFERENCE.items() if key[1] in names}
-    reference |= {
-        (task.name, metric.name): 1.0
-        for task in tiny.tiny().tasks
-        for metric in task.metrics
-        if (task.name, metric.name) not in reference
-    }
-    return pruning.bars(reference, {int(k[1:]): v for k, v in epochs.items()})
+    return pruning.bars(
+        MEASURES, np.ones((3, len(MEASURES))), {int(k[1:]): v for k, v in epochs.items()}
+    )
 
 
 def test_a_trial_below_its_bar_is_given_up_and_never_reads_the_test_split():
@@ -94,6 +91,68 @@ def test_a_study_that_is_searched_goes_on_where_it_was_and_prunes(tmp_path):
     single = [each for each in found.stored.values() if each.trial.task]
     assert {each.status for each in single} == {"done"}
     assert {json.dumps(each.trial.bars) for each in single} == {'"{}"'}
+
+
+def tune(**changes):
+    content = {
+        "problem": TINY,
+        "protocol": "tune",
+        "learning_rates": {"low": 1e-4, "high": 1.0},
+        "candidates": 12,
+        "seeds": 2,
+        "epochs": 3,
+        "batch_size": 8,
+    }
+    return parse({**content, **changes})
+
+
+def test_more_seeds_and_a_failure_repeat_nothing_of_a_search(tmp_path):
+    path = tmp_path / "s.db"
+    broken = []
+
+    def ended(trial):
+        # One trial of equal weights fails the first time.
+        if trial.method == "ew" and trial.seed == 1 and not broken:
+            broken.append(trial)
+            return Failure("no luck")
+        return train(trial)
+
+    run(tune(), path, Inline(ended))
+    with Store(path) as store:
+        before = set(store.trials())
+    run(tune(seeds=3), path, Inline())
+    with Store(path) as store:
+        found = findings(store)
+        named = {
+            t.id
+            for each in found.all_arms
+            for own in each.plan.tried
+            for ts in own.values()
+            for t in ts
+        }
+        assert before <= set(store.trials())
+    # All that had run is still asked for, the failed one too.
+    assert before <= named and broken[0].id in named
+
+
+def test_a_finished_search_is_read_without_optuna(tmp_path, monkeypatch):
+    path = tmp_path / "s.db"
+    run(tune(candidates=5, seeds=1, epochs=1), path, Inline())
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with Store(path, read_only=True) as store:
+        assert all(each.choice.complete for each in findings(store).all_arms)
+    with pytest.raises(ValueError, match="needs Optuna"):
+        run(tune(candidates=5, seeds=1, epochs=1), tmp_path / "other.db", Inline())
+
+
+def test_final_trials_that_are_run_apart_have_no_bars(tmp_path):
+    path = tmp_path / "s.db"
+    run(tune(tuning="once", seeds=3, epochs=2), path, Inline())
+    with Store(path) as store:
+        finals = [each for each in store.trials().values() if each.trial.stage == "final"]
+    # A final trial an arm and seed, and none of a choice that was made too early.
+    assert {each.status for each in finals} == {"done"} and len(finals) == 6 * 3
+    assert {each.trial.bars for each in finals} == {"{}"}
 
 
 def test_an_objective_reports_every_epoch_can_be_pruned_and_suggests_weights():

@@ -74,10 +74,24 @@ def test_finer_values_come_once_the_coarse_ones_are_known():
 
 
 @pytest.mark.parametrize(
-    ("best", "want"), [(1, [0.5, 2]), (4, [2, 8]), (16, [8, 32])], ids=["low", "middle", "high"]
+    ("best", "want"),
+    [(1, [4 ** (1 / 3), 4 ** (2 / 3)]), (4, [2, 8]), (16, [16 / 4 ** (1 / 3), 16 / 4 ** (2 / 3)])],
+    ids=["low", "middle", "high"],
 )
-def test_finer_values_lie_on_both_sides_of_the_best_also_at_an_end(best, want):
-    assert between(Coarse(coarse=[1, 4, 16], fine=2), best) == pytest.approx(want)
+def test_finer_values_lie_on_both_sides_of_the_best_and_at_an_end_inside(best, want):
+    assert between(Coarse(coarse=[1, 4, 16], fine=2), best) == pytest.approx(want, rel=1e-3)
+
+
+def test_finer_values_of_a_fraction_stay_one():
+    for coarse in ([0.1, 0.5, 0.9], [0, 0.5, 1]):
+        for best in coarse:
+            made = between(Coarse(coarse=coarse, fine=4), best)
+            assert len(set(made)) == 4 and min(coarse) < min(made) and max(made) < max(coarse)
+
+
+def test_a_choice_of_few_values_is_drawn_once_each():
+    drawn = {"search": "random", "candidates": 10, "learning_rates": [0.1]}
+    assert len(space("ew", **drawn).candidates(known())) == 1
 
 
 def test_where_nothing_finished_nothing_is_refined():
@@ -91,14 +105,16 @@ def test_frozen_weights_wait_and_are_normalised():
     made = frozen.candidates(known(weights=lambda _: {"a": 1.0, "b": 3.0}))
     assert [c.learning_rate for c in made] == [0.1, 0.2]
     assert made[0].option("weights") == [0.5, 1.5]
-    assert frozen.candidates(known(weights=lambda _: {})) == []
+    for none in ({}, {"a": 1.0, "c": 1.0}, {"a": 2.0, "b": -1.0}, {"a": 1.0, "b": 0.0}):
+        assert frozen.candidates(known(weights=lambda _, none=none: none)) == []
 
 
 def test_the_simplex_has_the_points_of_the_paper():
     axes = Axes([0.1])
+    # Equal weights are one of the nine for two tasks, and one more for three.
     assert len(simplex([1, 1], axes, 0.1, by_loss=False)) == 9
     three = simplex([1, 1, 1], axes, 0.1, by_loss=False)
-    assert len(three) == 36
+    assert len(three) == 36 + 1
     sums = {round(sum(c.option("weights")), 2) for c in three}
     assert sums <= {3.0, 2.99, 3.01}
     with pytest.raises(ValueError, match="brute force is for few tasks"):

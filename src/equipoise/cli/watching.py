@@ -19,11 +19,18 @@ from equipoise.cli.stores import DB
 from equipoise.cli.told import told
 from equipoise.study import Store
 from equipoise.study.lock import held
-from equipoise.study.standing import WAITING, ArmStanding, seconds_left, standing
+from equipoise.study.standing import NOTHING, WAITING, ArmStanding, seconds_left, standing
 from equipoise.study.trial import FINISHED
 
-SIGNS = {**{state: state for state in (*FINISHED, "failed")}, WAITING: "."}
-STYLES = {"done": "green", "diverged": "yellow", "pruned": "dim", "failed": "red", WAITING: "dim"}
+SIGNS = {**{state: state for state in (*FINISHED, "failed")}, WAITING: ".", NOTHING: "none"}
+STYLES = {
+    "done": "green",
+    "diverged": "yellow",
+    "pruned": "dim",
+    "failed": "red",
+    WAITING: "dim",
+    NOTHING: "red",
+}
 
 
 def watch(

@@ -219,7 +219,7 @@ def minima_table(found: Findings, seen: Seen) -> Table | None:
             ]
         rows.append(cells)
     columns = ["method", "examples to the end of ew"]
-    units = ["", "share of what ew needed"]
+    units = ["", "share of all that ew saw"]
     if flat:
         columns += ["rise of the loss", "minus that of ew"]
         units += ["% at a random step", "points"]

@@ -110,6 +110,8 @@ def differences_by_task(found: Findings) -> Table | None:
         return None
     baseline = found.baselines[0]
     told = {(each.label, each.measure): each for each in per_task(found, baseline)}
+    if not told:
+        return None
     labels = list(dict.fromkeys(label for label, _ in told))
     rows = []
     for label in labels:

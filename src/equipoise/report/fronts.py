@@ -13,6 +13,7 @@ from equipoise.report.look import ACCENT, BETTER, INK, PAPER, SOFT, WORSE, Row, 
 from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import Findings
 from equipoise.study.analyses import Front, Method
+from equipoise.study.statistics import Difference
 from equipoise.study.verdict import interval, signed
 
 
@@ -138,18 +139,14 @@ def _trials(ids: Sequence[str]) -> str:
 def front_table(front: Front) -> Table:
     """One row a method: how far beyond the front, how often by chance of seeds, and whether it is shown."""
     rows = []
-    for method in sorted(front.methods, key=lambda each: -each.beyond.value):
-        scaled = [
-            100 * each for each in (method.beyond.value, method.beyond.low, method.beyond.high)
-        ]
-        bounds = ", ".join(signed(each, 0).lstrip("+") for each in scaled[1:])
+    for method in sorted(front.methods, key=lambda each: -each.beyond):
         p = EMPTY if not np.isfinite(method.p_holm) else f"{method.p_holm:.3f}"
         said = EMPTY if p == EMPTY else "beyond" if method.shown() else "not shown"
         rows.append(
             [
                 Cell(method.label),
                 *(Cell(f"{value:.4g}".replace("-", "−")) for value in method.mean),
-                Cell(f"{signed(scaled[0], 0)} [{bounds}]"),
+                Cell(f"{signed(100 * method.beyond, 0)} ± {100 * method.error:.0f}"),
                 Cell(f"{100 * method.chance:.0f}"),
                 Cell(p),
                 Cell(said, "better" if method.shown() else "undecided"),
@@ -157,8 +154,16 @@ def front_table(front: Front) -> Table:
         )
     columns = ["method", *front.objectives, "beyond the front", "draws beyond", "p", "shown"]
     arrows = ["↑" if up else "↓" for up in front.higher]
-    units = ["", *arrows, "% of its extent", "%", "Holm", ""]
+    units = ["", *arrows, "% of its extent ± error", "%", "Holm", ""]
     return Table(columns, rows, units)
+
+
+def _said(found: Findings, label: str, gap: Difference) -> str:
+    """An arm that lost a run is never called better, nor is what it was compared with called worse."""
+    whole = found.arm(label).complete and found.frozen[label].complete
+    if not gap.shown() or not whole:
+        return "not shown"
+    return "better" if gap.value > 0 else "worse"
 
 
 def frozen_chart(found: Findings) -> Spec | None:
@@ -171,7 +176,7 @@ def frozen_chart(found: Findings) -> Spec | None:
             "high": gap.high if np.isfinite(gap.high) else gap.value,
             "text": interval(gap),
             "setting": "",
-            "said": ("better" if gap.value > 0 else "worse") if gap.shown() else "not shown",
+            "said": _said(found, label, gap),
         }
         for label, gap in found.thawed.items()
         if np.isfinite(gap.value)

@@ -81,7 +81,7 @@ def sizes_table(told: Sequence[Size]) -> Table | None:
         rows.append(
             [
                 Cell(each.setting),
-                Cell(f"{each.spread.value:.2f} [{each.spread.low:.2f}, {each.spread.high:.2f}]"),
+                Cell(f"{each.spread:.2f}" if np.isfinite(each.spread) else EMPTY),
                 Cell(f"{best} {interval(each.deltas[best])}"),
                 *(
                     Cell(EMPTY if kind not in each.epsilon else signed(100 * each.epsilon[kind], 0))

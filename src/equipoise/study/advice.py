@@ -94,8 +94,10 @@ def _widen(found: Findings) -> Iterator[str]:
     low, high = [], []
     for each in found.all_arms:
         chosen = each.choice.candidate
-        if chosen is None:
+        if chosen is None and any(each.plan.tried):
             low.append(each.arm.label)
+        elif chosen is None:
+            continue
         elif len({one.learning_rate for one in each.choice.scores}) > 1:
             if chosen.learning_rate == rates[0]:
                 low.append(each.arm.label)

@@ -117,7 +117,7 @@ def _space(spec: Spec, axes: Axes, label: str) -> Space:
         return Proposed(_ranges(axes), label, spec.candidates or 0)
     if len(coarse) > 1:
         raise ValueError(f"only one option can be refined, not {', '.join(coarse)}")
-    return Refined(axes, coarse[0]) if coarse else Listed(tuple(axes.listed()))
+    return Refined(axes, coarse[0], label) if coarse else Listed(tuple(axes.listed()))
 
 
 def _ranges(axes: Axes) -> Axes:

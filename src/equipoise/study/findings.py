@@ -48,6 +48,8 @@ class Findings:
         reference: what Delta_m is taken against: ``"stl"``, the single-task networks; or ``"ew"`` where no
             single-task network of some task finished.
         baselines: labels of the arms that the others are compared with, in their order.
+        whole: what Delta_m is taken against: runs of the single-task networks, or of equal weights, without
+            gaps, ``[S', M]``.
         single: single-task arms, by task.
         arms: all others, in the order of the study.
         frozen: the mean weights of some of them as fixed weights, by the label of the dynamic arm.
@@ -67,6 +69,7 @@ class Findings:
     plain: NDArray[np.bool_]
     reference: str
     baselines: list[str]
+    whole: Array
     single: dict[str, ArmFindings]
     arms: list[ArmFindings]
     frozen: dict[str, ArmFindings]
@@ -121,7 +124,7 @@ def findings(
     planned = plans(spec, arms(spec, told["first_losses"]), found)
     single_trials = {p.arm.task: p.finals for p in planned.values() if p.arm.task is not None}
     reference = found.single_task(single_trials, "test")
-    whole = _reference(reference, found.task_of)
+    whole = found.gapless(reference)
     stand_in = not len(whole)
     if stand_in:
         reference = np.stack([found.last(trial, "test") for trial in planned["ew"].finals])
@@ -145,6 +148,7 @@ def findings(
         plain=near_zero(whole),
         reference="ew" if stand_in else SINGLE_TASK,
         baselines=present,
+        whole=whole,
         single={entry.arm.task: entry for entry in entries if entry.arm.task is not None},
         arms=compared,
         frozen=frozen,
@@ -171,20 +175,6 @@ def _stored(plan: Plan, found: Measurements) -> list[Stored | None]:
     return [None if trial is None else found.trials.get(trial.id) for trial in plan.finals]
 
 
-def _reference(single: Array, task_of: NDArray[np.int64]) -> Array:
-    """Rows of single-task networks without gaps, ``[S', M]``.
-
-    Those of a task are networks of their own: one that did not finish takes no other task's with it.
-    """
-    columns = [single[:, task_of == task] for task in np.unique(task_of)]
-    finished = [own[np.isfinite(own).all(1)] for own in columns]
-    count = min(map(len, finished))
-    out = np.full((count, single.shape[1]), np.nan)
-    for task, own in zip(np.unique(task_of), finished, strict=True):
-        out[:, task_of == task] = own[:count]
-    return out
-
-
 def _arm(
     spec: Spec, plan: Plan, found: Measurements, reference: Array, by_seed: Array
 ) -> ArmFindings:
@@ -203,7 +193,9 @@ def _arm(
     for seed, trial in zip(spec.seeds, trials, strict=True):
         stored = None if trial is None else found.trials.get(trial.id)
         if stored is None:
-            entry.missing.append(seed)
+            # Where tuning is through and nothing finished, there is nothing to come.
+            if trial is not None or not plan.choice.complete:
+                entry.missing.append(seed)
         elif stored.status == "diverged":
             entry.diverged.append(seed)
         elif stored.status == "failed":

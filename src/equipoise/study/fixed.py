@@ -20,7 +20,10 @@ FAMILY = (
     "weights proportional to (loss before training)^-a for a = 1, 1/2 and 0, each learning rate with another "
     "a, from the middle one outwards; after that log-uniform draws within three times that range"
 )
-SIMPLEX = "every vector of positive weights that sum to 1, in steps of {step:g}, with every setting"
+SIMPLEX = (
+    "every vector of positive weights that sum to 1, in steps of {step:g}, and equal weights, each with "
+    "every setting"
+)
 BY_LOSS = (
     "every share of the tasks in the total loss before training, in steps of {step:g}, with every setting: "
     "weights proportional to share / (loss before training); and equal weights"
@@ -72,7 +75,7 @@ def simplex(losses: Sequence[float], axes: Axes, step: float, by_loss: bool) -> 
     Args:
         losses: before training, K of them.
         axes: rates and decays, as lists.
-        step: of the grid; 0.1 makes 9 vectors for two tasks, 36 for three.
+        step: of the grid; 0.1 makes 9 vectors for two tasks, 36 for three; equal weights are tried too.
         by_loss: whether grid points are shares of the total loss before training, and not weights.
 
     Raises:
@@ -87,7 +90,8 @@ def simplex(losses: Sequence[float], axes: Axes, step: float, by_loss: bool) -> 
         )
     grid = [np.array(point) / parts for point in _compositions(parts, len(losses))]
     if by_loss:
-        grid = [share / _sizes(losses) for share in grid] + [np.ones(len(losses))]
+        grid = [share / _sizes(losses) for share in grid]
+    grid.append(np.ones(len(losses)))
     vectors = list(dict.fromkeys(tuple(_rounded(each)) for each in grid))
     return [
         axes.at(each.learning_rate, each.weight_decay, weights=list(vector))

@@ -77,6 +77,9 @@ def merge(first: Store, second: Store, out: Path, keep_first: bool = False) -> M
     first_only = set(mine) - second_only
     with Store(out) as joined:
         joined.set(**{key: first.get(key) for key in (*SAME, "version")})
+        searched = {**(second.get("named") or {}), **(first.get("named") or {})}
+        if searched:
+            joined.set(named=searched)
         joined.take(first, first_only)
         joined.take(second, second_only)
     return Merged(len(first_only), len(second_only), len(overlap) - len(gaps), len(gaps), largest)

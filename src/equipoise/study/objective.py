@@ -11,7 +11,7 @@ from equipoise.problems import Problem, problem
 from equipoise.study.arms import SCALARIZATION
 from equipoise.study.comparison import named
 from equipoise.study.measuring import Scores, criterion
-from equipoise.study.proposals import by_share, on_simplex, suggested
+from equipoise.study.proposals import suggested, weights_suggested
 from equipoise.study.rehearsal import first_losses
 from equipoise.study.train import run
 from equipoise.study.trial import Trial, with_options
@@ -74,8 +74,7 @@ class Objective:
         rate = suggested(trial, {"learning_rate": _values(self.learning_rates)})["learning_rate"]
         options = suggested(trial, {name: _values(v) for name, v in self.search.items()})
         if method == SCALARIZATION:
-            losses = list(self._first.values())
-            options["weights"] = by_share(on_simplex(trial, len(losses)), losses)
+            options["weights"] = weights_suggested(trial, list(self._first.values()))
         last = float("nan")
 
         def watch(epoch: int, found: Scores) -> str:

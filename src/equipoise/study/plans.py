@@ -6,8 +6,8 @@ made again may name more, until none is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -48,7 +48,12 @@ class Choice:
         chosen = [each for each in self.by_seed if each is not None]
         if not chosen:
             return None
-        return max(set(chosen), key=lambda each: (chosen.count(each), self.scores[each]))
+        scores = self.scores
+
+        def worth(each: Candidate) -> tuple[int, float]:
+            return chosen.count(each), scores[each] if np.isfinite(scores[each]) else -np.inf
+
+        return max(dict.fromkeys(chosen), key=worth)
 
     @property
     def scores(self) -> dict[Candidate, float]:
@@ -103,6 +108,23 @@ def trials(planned: Mapping[str, Plan], spec: Spec) -> Iterator[Trial]:
     yield from seen
 
 
+def key_of(spec: Spec, arm: Arm, seed: int) -> str:
+    """What the candidates that a search named are stored under; empty for a space that is known at once."""
+    searched = getattr(arm.space, "remembered", "")
+    return f"{with_options(spec.problem_options)} {seed} {searched}" if searched else ""
+
+
+def named(planned: Mapping[str, Plan], spec: Spec) -> dict[str, list[Any]]:
+    """The candidates that searches have named, for a store to keep."""
+    return {
+        key: [astuple(candidate) for candidate in own]
+        for plan in planned.values()
+        for seeds, own in zip(procedures(spec), plan.tried, strict=True)
+        for key in [key_of(spec, plan.arm, seeds[0])]
+        if key
+    }
+
+
 def procedures(spec: Spec) -> list[list[int]]:
     """The seeds of every run of the tuning procedure.
 
@@ -139,9 +161,9 @@ class _Planner:
             known = self._known(arm, stage, seeds, number)
             candidates = arm.space.candidates(known)
             own = {c: self._trials(arm, c, stage, seeds) for c in dict.fromkeys(candidates or ())}
-            ended = candidates is not None and all(
-                self.found.known(trial) for each in own.values() for trial in each
-            )
+            ended = candidates is not None and self._all_known(own.values())
+            # Before it is settled what Delta_m is taken against, a search has not begun to learn.
+            ended = ended and (arm.task is not None or self._settled)
             scores = {c: self._score(arm, each) for c, each in own.items()}
             tried.append(own)
             scored.append(scores)
@@ -160,7 +182,7 @@ class _Planner:
     def _known(self, arm: Arm, stage: Any, seeds: Sequence[int], number: int) -> Known:
         def score(candidate: Candidate) -> float | None:
             own = self._trials(arm, candidate, stage, seeds)
-            ready = arm.method == SINGLE_TASK or self._referred
+            ready = arm.task is not None or (self._settled and len(self.reference) > 0)
             if not ready or not all(self.found.known(trial) for trial in own):
                 return None
             return self._score(arm, own)
@@ -173,19 +195,14 @@ class _Planner:
             return {} if candidate is None else self.found.weights(plan.tried[number][candidate][0])
 
         def bars(candidates: Sequence[Candidate]) -> str:
-            if arm.method == SINGLE_TASK or not self._referred:
+            if arm.task is not None or not (self._settled and len(self.reference)):
                 return "{}"
             curves = [self._curve(self._trials(arm, c, stage, seeds)[0]) for c in candidates]
-            reference = dict(
-                zip(
-                    ((m.task, m.metric) for m in self.found.measures),
-                    map(float, self.reference),
-                    strict=True,
-                )
-            )
-            return pruning.bars(reference, pruning.medians([each for each in curves if each]))
+            medians = pruning.medians([each for each in curves if each])
+            return pruning.bars(self.found.measures, self.reference, medians)
 
-        return Known(seeds[0], score, weights, bars)
+        before = self.found.named.get(key_of(self.spec, arm, seeds[0]), ())
+        return Known(seeds[0], score, weights, bars, tuple(Candidate(*each) for each in before))
 
     def _curve(self, trial: Trial) -> dict[int, float]:
         epochs = self.found.curve(trial, "validation")
@@ -200,54 +217,63 @@ class _Planner:
         return float(row[first] * (1.0 if self.found.higher[first] else -1.0))
 
     def _delta(self, row: Array) -> float:
-        against = change(row[None], self.reference[None], self.found.higher)
+        if not len(self.reference):
+            return float("nan")
+        against = change(row[None], self.reference, self.found.higher)
         return float(delta_m(against.values, self.found.task_of)[0])
 
+    def _all_known(self, tried: Iterable[Sequence[Trial]]) -> bool:
+        return all(self.found.known(trial) for own in tried for trial in own)
+
     @cached_property
-    def _referred(self) -> bool:
-        """Whether what Delta_m is taken against is final."""
-        single = [self.done[arm.label].choice for arm in self.arms if arm.method == SINGLE_TASK]
-        return all(choice.complete for choice in single) and bool(np.isfinite(self.reference).all())
+    def _settled(self) -> bool:
+        """Whether what Delta_m is taken against will not change any more."""
+        single = [self.done[arm.label].choice for arm in self.arms if arm.task is not None]
+        if not all(choice.complete for choice in single):
+            return False
+        return len(self._alone) > 0 or self._all_known(self._equal)
 
     @cached_property
     def reference(self) -> Array:
-        """The mean on validation of the chosen single-task networks, ``[M]``.
+        """Runs on validation of the chosen single-task networks, ``[R, M]``.
 
-        Equal weights stand in for a task of which no network finished.
+        Those of equal weights where there is a task of which no network finished.
         """
-        found = self.found
-        reference = np.full(len(found.measures), np.nan)
-        for arm in self.arms:
-            if arm.task is None:
-                continue
-            plan = self.done[arm.label]
-            mine = found.task_of == found.tasks.index(arm.task)
-            rows = [
-                np.mean([found.last(trial, "validation") for trial in own[candidate]], axis=0)
-                for own, candidate in zip(plan.tried, plan.choice.by_seed, strict=False)
-                if candidate is not None
-            ]
-            if rows:
-                reference[mine] = np.mean(rows, axis=0)[mine]
-        if np.isfinite(reference).all():
-            return reference
-        return self._without_single_task(reference)
+        if len(self._alone):
+            return self._alone
+        rows = np.stack(
+            [self.found.last(trial, "validation") for own in self._equal for trial in own]
+        )
+        return np.asarray(rows[np.isfinite(rows).all(1)])
 
-    def _without_single_task(self, reference: Array) -> Array:
+    @cached_property
+    def _alone(self) -> Array:
+        """Runs on validation of the chosen single-task networks, without gaps, ``[R, M]``."""
+        runs: dict[str, list[Trial | None]] = {}
+        for arm in self.arms:
+            if arm.task is not None:
+                plan = self.done[arm.label]
+                runs[arm.task] = [
+                    trial
+                    for own, chosen in zip(plan.tried, plan.choice.by_seed, strict=False)
+                    if chosen is not None
+                    for trial in own[chosen]
+                ] or [None]
+        most = max(map(len, runs.values()))
+        padded = {task: own + [None] * (most - len(own)) for task, own in runs.items()}
+        return self.found.gapless(self.found.single_task(padded, "validation"))
+
+    @cached_property
+    def _equal(self) -> list[tuple[Trial, ...]]:
+        """All trials of equal weights that can be named."""
         equal = next(arm for arm in self.arms if arm.label == "ew")
         stage = "final" if self.spec.tuning == "per seed" else "tune"
-        rows = []
+        found = []
         for seeds in procedures(self.spec):
             nothing = Known(seeds[0], lambda _: None, lambda _: None, lambda _: "{}")
-            for candidate in equal.space.candidates(nothing) or ():
-                own = self._trials(equal, candidate, stage, seeds)
-                rows.append(
-                    np.mean([self.found.last(trial, "validation") for trial in own], axis=0)
-                )
-        finite = [row for row in rows if np.isfinite(row).all()]
-        if not finite:
-            return reference
-        return np.where(np.isfinite(reference), reference, np.mean(finite, axis=0))
+            candidates = equal.space.candidates(nothing) or ()
+            found += [self._trials(equal, candidate, stage, seeds) for candidate in candidates]
+        return found
 
     def _trials(
         self, arm: Arm, candidate: Candidate, stage: Any, seeds: Sequence[int]
@@ -282,7 +308,8 @@ class _Planner:
             batch_size=spec.batch_size,
             checkpoint=spec.checkpoint,
             flatness=0.0 if single or stage == "tune" else spec.flatness,
-            bars=candidate.bars,
+            # A final trial of its own is run to its end, whatever is usual half-way.
+            bars=candidate.bars if stage == "tune" or spec.tuning == "per seed" else "{}",
             route="auto" if single else spec.route,
             weight_sum="paper" if single else spec.weight_sum,
             device=spec.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from equipoise.study.values import Coarse, Range
 
 # Candidates proposed at a time, which can be trained side by side.
 ROUND = 4
+# Draws until there are so many that were not tried before.
+TRIES = 100
+SHARE = "share"
 # Random candidates before the search learns.
 FIRST = 8
 
@@ -23,8 +27,8 @@ FIRST = 8
 class Proposed:
     """Proposals of a tree-structured Parzen estimator, a few at a time, anew by every seed.
 
-    The same scores make the same proposals, so that a study that was interrupted goes on where it was. A
-    candidate is given up half-way where it is below the median of the earlier ones.
+    What was proposed stays proposed: a store keeps it, and each round depends on what was tried before and
+    on nothing else. A candidate is given up half-way where it is below the median of the earlier ones.
 
     Attributes:
         axes: what is proposed.
@@ -43,46 +47,119 @@ class Proposed:
     size: int
     losses: tuple[float, ...] = ()
 
+    @property
+    def remembered(self) -> str:
+        """What its candidates are stored under."""
+        return f"{self.label} {self.axes} {self.losses}"
+
     def candidates(self, known: Known) -> list[Candidate]:
         """Those of all rounds whose predecessors have scores."""
-        optuna = _optuna()
-        seed = zlib.crc32(f"{self.label} {known.seed}".encode())
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=FIRST)
-        search = optuna.create_study(direction="maximize", sampler=sampler)
-        if self.losses:
-            search.enqueue_trial({f"share {k}": 0.5 for k in range(len(self.losses))})
-        made: list[Candidate] = []
+        made = list(known.before[: self.size])
         while len(made) < self.size:
-            bars = known.bars(made)
-            asked = [search.ask() for _ in range(min(ROUND, self.size - len(made)))]
-            here = [replace(self._suggested(trial), bars=bars) for trial in asked]
-            made += here
-            scores = [known.score(candidate) for candidate in here]
+            scores = [known.score(candidate) for candidate in made]
             if any(score is None for score in scores):
                 break
-            for trial, score in zip(asked, scores, strict=True):
-                if score is not None and math.isfinite(score):
-                    search.tell(trial, score)
-                else:
-                    # Pruned, diverged or failed: worse than all that came to its end.
-                    search.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            try:
+                made += self._round(made, scores, known)
+            except ModuleNotFoundError:
+                if made:
+                    break  # to read what there is needs no search
+                raise ValueError(
+                    'search = "optuna" needs Optuna: pip install "equipoise[tune]"; "random" needs nothing'
+                ) from None
         return made
 
-    def _suggested(self, trial: Any) -> Candidate:
-        rate = _one(trial, "learning_rate", self.axes.rates)
-        decay = _one(trial, "weight_decay", self.axes.decays)
-        searched = {n: _one(trial, n, values) for n, values in (self.axes.search or {}).items()}
+    def _round(
+        self, made: Sequence[Candidate], scores: Sequence[float | None], known: Known
+    ) -> list[Candidate]:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        seed = zlib.crc32(f"{self.label} {known.seed} {len(made)}".encode())
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=FIRST)
+        search = optuna.create_study(direction="maximize", sampler=sampler)
+        axes = self._distributions(optuna.distributions)
+        for candidate, score in zip(made, scores, strict=True):
+            finite = score is not None and math.isfinite(score)
+            # Pruned, diverged or failed: worse than all that came to its end.
+            state = optuna.trial.TrialState.COMPLETE if finite else optuna.trial.TrialState.PRUNED
+            search.add_trial(
+                optuna.trial.create_trial(
+                    params=self._params(candidate, axes),
+                    distributions=axes,
+                    value=score if finite else None,
+                    state=state,
+                )
+            )
+        bars = known.bars(made)
+        found: list[Candidate] = []
+        for _ in range(TRIES):
+            params = search.ask(axes).params
+            if not made and not found:
+                params |= {name: 0.5 for name in axes if name.startswith(SHARE)}
+            candidate = replace(self._candidate(params), bars=bars)
+            if candidate not in found and all(replace(m, bars=bars) != candidate for m in made):
+                found.append(candidate)
+            if len(found) == min(ROUND, self.size - len(made)):
+                break
+        if not found:
+            raise ValueError(
+                f"{self.label!r}: there are only {len(made)} different candidates to propose, and the study "
+                f"asks for {self.size}: give ranges, or fewer candidates"
+            )
+        return found
+
+    def _distributions(self, kinds: Any) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for name, values in self.axes.values().items():
+            values = _range_of(values)
+            if isinstance(values, Range):
+                made[name] = kinds.FloatDistribution(values.low, values.high, log=values.log)
+            elif len(values) > 1:
+                # By its place, since a value may be a list.
+                made[name] = kinds.CategoricalDistribution(list(range(len(values))))
+        for k in range(len(self.losses)):
+            made[f"{SHARE} {k}"] = kinds.FloatDistribution(1e-3, 1.0)
+        return made
+
+    def _candidate(self, params: Mapping[str, Any]) -> Candidate:
+        chosen: dict[str, Any] = {}
+        for name, values in self.axes.values().items():
+            values = _range_of(values)
+            if isinstance(values, Range):
+                chosen[name] = rounded(params[name])
+            else:
+                chosen[name] = values[params[name]] if name in params else values[0]
         if self.losses:
-            searched["weights"] = by_share(on_simplex(trial, len(self.losses)), self.losses)
-        return self.axes.at(rate, decay, **searched)
+            uniform = [params[f"{SHARE} {k}"] for k in range(len(self.losses))]
+            chosen["weights"] = by_share(shares_of(uniform), self.losses)
+        rate, decay = chosen.pop("learning_rate"), chosen.pop("weight_decay")
+        return self.axes.at(rate, decay, **chosen)
+
+    def _params(self, candidate: Candidate, axes: Mapping[str, Any]) -> dict[str, Any]:
+        """Where a candidate stands on the axes."""
+        values = {
+            **json.loads(candidate.options),
+            "learning_rate": candidate.learning_rate,
+            "weight_decay": candidate.weight_decay,
+        }
+        found: dict[str, Any] = {}
+        for name, tried in self.axes.values().items():
+            tried = _range_of(tried)
+            if isinstance(tried, Range):
+                found[name] = min(max(values[name], tried.low), tried.high)
+            elif name in axes:
+                found[name] = list(tried).index(values[name])
+        if self.losses:
+            shares = np.array(values["weights"]) * np.abs(self.losses)
+            for k, share in enumerate(shares / shares.sum()):
+                found[f"{SHARE} {k}"] = math.exp(-float(share))
+        return found
 
 
-def on_simplex(trial: Any, count: int) -> list[float]:
-    """Shares that sum to 1, uniform on the simplex where the search draws evenly.
-
-    -log of independent uniform numbers, divided by their sum.
-    """
-    exponential = [-math.log(trial.suggest_float(f"share {k}", 1e-3, 1.0)) for k in range(count)]
+def shares_of(uniform: Sequence[float]) -> list[float]:
+    """Shares that sum to 1: uniform on the simplex where the numbers are uniform."""
+    exponential = [-math.log(each) for each in uniform]
     total = sum(exponential) or 1.0
     return [max(each / total, 1e-3) for each in exponential]
 
@@ -93,28 +170,28 @@ def by_share(shares: Sequence[float], losses: Sequence[float]) -> list[float]:
     return [float(f"{w:.3g}") for w in weights / weights.mean()]
 
 
-def _one(trial: Any, name: str, values: Values) -> Any:
+def _range_of(values: Values) -> Sequence[Any] | Range:
+    """Coarse values as what lies between them."""
     if isinstance(values, Coarse):
-        values = Range(low=min(values.coarse), high=max(values.coarse), log=min(values.coarse) > 0)
-    if isinstance(values, Range):
-        return rounded(trial.suggest_float(name, values.low, values.high, log=values.log))
-    if len(values) == 1:
-        return values[0]
-    # By its place, since a value may be a list.
-    return values[trial.suggest_categorical(name, list(range(len(values))))]
+        low, high = min(values.coarse), max(values.coarse)
+        return Range(low=low, high=high, log=low > 0)
+    return values
 
 
 def suggested(trial: Any, search: Mapping[str, Values]) -> dict[str, Any]:
     """A value of each, in a search of the user's."""
-    return {name: _one(trial, name, values) for name, values in search.items()}
+    return {name: _one(trial, name, _range_of(values)) for name, values in search.items()}
 
 
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise ValueError(
-            'search = "optuna" needs Optuna: pip install "equipoise[tune]"; "random" needs nothing'
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
+def _one(trial: Any, name: str, values: Sequence[Any] | Range) -> Any:
+    if isinstance(values, Range):
+        return rounded(trial.suggest_float(name, values.low, values.high, log=values.log))
+    if len(values) == 1:
+        return values[0]
+    return values[trial.suggest_categorical(name, list(range(len(values))))]
+
+
+def weights_suggested(trial: Any, losses: Sequence[float]) -> list[float]:
+    """Loss weights, in a search of the user's: a point of the simplex of shares in the first loss."""
+    uniform = [trial.suggest_float(f"{SHARE} {k}", 1e-3, 1.0) for k in range(len(losses))]
+    return by_share(shares_of(uniform), losses)

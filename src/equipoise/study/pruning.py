@@ -1,7 +1,7 @@
 """Gives up a trial half-way that is behind what was usual at that epoch: the bars of a search.
 
-Bars are ``{"reference": {"task/metric": value}, "epochs": {"3": score}}``: after epoch 3 a trial goes on only
-if its Delta_m on validation against the reference is at least the score.
+Bars are ``{"reference": [[task, metric, value, plain], ...], "epochs": {"3": score}}``: after epoch 3 a trial
+goes on only if its Delta_m on validation against the reference is at least the score.
 """
 
 from __future__ import annotations
@@ -12,18 +12,30 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from equipoise.problems import Problem
-from equipoise.study.statistics import change, delta_m
+from equipoise.study.selection import Measure
+from equipoise.study.statistics import Array, delta_m, near_zero
 from equipoise.study.trial import canonical
 
 Scores = Mapping[tuple[str, str], float]
 
 
-def bars(reference: Scores, epochs: Mapping[int, float]) -> str:
-    """The text of some bars; empty ones where there is none."""
+def bars(measures: Sequence[Measure], reference: Array, epochs: Mapping[int, float]) -> str:
+    """The text of some bars; empty ones where there is none.
+
+    Args:
+        measures: the columns M.
+        reference: what Delta_m is taken against, ``[R, M]``.
+        epochs: the score of each epoch.
+    """
     if not epochs:
         return "{}"
-    named = {"/".join(key): value for key, value in reference.items()}
-    return canonical({"reference": named, "epochs": {str(e): s for e, s in epochs.items()}})
+    columns = [
+        [measure.task, measure.metric, float(mean), bool(plain)]
+        for measure, mean, plain in zip(
+            measures, reference.mean(0), near_zero(reference), strict=True
+        )
+    ]
+    return canonical({"reference": columns, "epochs": {str(e): s for e, s in epochs.items()}})
 
 
 def medians(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
@@ -52,14 +64,15 @@ def below(text: str, problem: Problem, epoch: int, found: Scores) -> str:
     bar = given.get("epochs", {}).get(str(epoch))
     if bar is None:
         return ""
-    columns = [(task, metric) for task in problem.tasks for metric in task.metrics]
-    keys = [(task.name, metric.name) for task, metric in columns]
-    row = np.array([[found[key] for key in keys]])
-    reference = np.array([[given["reference"]["/".join(key)] for key in keys]])
-    higher = np.array([metric.higher_is_better for _, metric in columns])
-    tasks = [task.name for task in problem.tasks]
-    task_of = np.array([tasks.index(task) for task, _ in keys])
-    score = float(delta_m(change(row, reference, higher).values, task_of)[0])
+    changes, task_of = [], []
+    names = [task.name for task in problem.tasks]
+    for task, metric, mean, plain in given["reference"]:
+        known = {each.name: each.higher_is_better for each in problem.by_name[task].metrics}
+        sign = 1.0 if known[metric] else -1.0
+        unit = 1.0 if plain else abs(mean) / 100
+        changes.append(sign * (found[task, metric] - mean) / unit)
+        task_of.append(names.index(task))
+    score = float(delta_m(np.array(changes), np.array(task_of)))
     if score >= bar:
         return ""
     usual = f"that of half of the earlier trials {bar:.4g}"

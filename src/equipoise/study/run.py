@@ -18,7 +18,7 @@ from equipoise.study.environment import environment
 from equipoise.study.executors.base import Executor, facts
 from equipoise.study.loading import parse
 from equipoise.study.lock import only_driver
-from equipoise.study.plans import Plan, plans, trials
+from equipoise.study.plans import Plan, named, plans, trials
 from equipoise.study.rehearsal import steps_of
 from equipoise.study.selection import Measurements, describe
 from equipoise.study.spec import Spec
@@ -75,7 +75,11 @@ def run(
         begun: set[str] = set()
         # Some trials can be named only when others have ended: the finer values of a search, the final ones.
         while True:
-            wanted = [trial for each in settings for trial in each.trials(store)]
+            planned = [(each, each.plans(store)) for each in settings]
+            searched = {k: v for each, plan in planned for k, v in named(plan, each.spec).items()}
+            if searched:
+                store.set(named={**(store.get("named") or {}), **searched})
+            wanted = [trial for each, plan in planned for trial in trials(plan, each.spec)]
             if begun and all(trial.id in begun for trial in store.missing(wanted)):
                 return
             # A trial that failed is tried again by the next run, and not by this one.
@@ -111,10 +115,6 @@ class Setting:
     def plans(self, store: Store | None = None) -> dict[str, Plan]:
         """What each arm tries and chooses, as far as it is known."""
         return plans(self.spec, self.arms, Measurements(self.told, store))
-
-    def trials(self, store: Store | None = None) -> list[Trial]:
-        """All trials that can be named."""
-        return list(trials(self.plans(store), self.spec))
 
 
 def prepared(spec: Spec) -> list[Setting]:

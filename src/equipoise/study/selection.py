@@ -89,6 +89,8 @@ class Measurements:
         self.trials: dict[str, Stored] = {} if store is None else store.trials()
         self._values: dict[tuple[str, str], dict[int, dict[tuple[str, str], float]]] = {}
         self._weights: dict[str, dict[str, list[float]]] = {}
+        # Candidates that a search named, by what it searches and the seed.
+        self.named: dict[str, list[Any]] = {} if store is None else store.get("named") or {}
         if store is None:
             return
         for trial, epoch, split, task, metric, value in store.table("metric")[1]:
@@ -128,6 +130,19 @@ class Measurements:
         epochs = {} if trial is None or not self.finished(trial) else self.curve(trial, split)
         found = epochs[max(epochs)] if epochs else {}
         return np.array([found.get((task, "loss"), np.nan) for task in self.tasks])
+
+    def gapless(self, single: Array) -> Array:
+        """Rows of single-task networks without gaps, ``[S', M]``.
+
+        Those of a task are networks of their own: one that did not finish takes no other task's with it.
+        """
+        columns = [single[:, self.task_of == task] for task in range(len(self.tasks))]
+        finished = [own[np.isfinite(own).all(1)] for own in columns]
+        count = min(map(len, finished))
+        out = np.full((count, single.shape[1]), np.nan)
+        for task, own in enumerate(finished):
+            out[:, self.task_of == task] = own[:count]
+        return out
 
     def single_task(self, trials: Mapping[str, Sequence[Trial | None]], split: str) -> Array:
         """Scores ``[S, M]`` of single-task trials, given by task in the order of the seeds."""

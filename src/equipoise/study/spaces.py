@@ -60,12 +60,14 @@ class Known:
         weights: the mean weights of the tasks in what an arm of this label chose, empty where it gave none;
             None before that is known.
         bars: what was usual at every epoch among some candidates, for :attr:`Candidate.bars`.
+        before: candidates that an earlier look named, which stay named.
     """
 
     seed: int
     score: Callable[[Candidate], float | None]
     weights: Callable[[str], Mapping[str, float] | None]
     bars: Callable[[Sequence[Candidate]], str]
+    before: Sequence[Candidate] = ()
 
 
 class Space(Protocol):
@@ -164,14 +166,17 @@ class Drawn:
         shared = np.random.default_rng([known.seed, 2111])
         own = np.random.default_rng([known.seed, zlib.crc32(self.label.encode())])
         weights = None if self.weights is None else self.weights(own)
-        made = []
-        for _ in range(self.size):
+        made: dict[Candidate, None] = {}
+        # Few listed values have few combinations: then the same is drawn again.
+        for _ in range(50 * self.size):
+            if len(made) == self.size:
+                break
             rate, decay = (drawn(axis, shared) for axis in (self.axes.rates, self.axes.decays))
             searched = {n: drawn(v, own) for n, v in (self.axes.search or {}).items()}
             if weights is not None:
                 searched["weights"] = next(weights)
-            made.append(self.axes.at(rate, decay, **searched))
-        return made
+            made[self.axes.at(rate, decay, **searched)] = None
+        return list(made)
 
 
 def drawn(values: Values, random: np.random.Generator) -> Any:
@@ -195,10 +200,17 @@ class Refined:
     Attributes:
         axes: the grid; ``option`` is a :class:`Coarse` among its searched options.
         option: to be refined.
+        label: of the arm.
     """
 
     axes: Axes
     option: str
+    label: str = ""
+
+    @property
+    def remembered(self) -> str:
+        """What its candidates are stored under."""
+        return f"{self.label} {self.axes} {self.option}"
 
     @property
     def size(self) -> int:
@@ -214,6 +226,8 @@ class Refined:
     def candidates(self, known: Known) -> list[Candidate]:
         """The grid; once it is known, finer values at the best candidate too."""
         coarse = self.axes.listed()
+        if len(known.before) > len(coarse):
+            return list(known.before)
         scores = [known.score(candidate) for candidate in coarse]
         if any(score is None for score in scores):
             return coarse
@@ -231,24 +245,24 @@ class Refined:
 def between(values: Coarse, best: float) -> list[float]:
     """Values on both sides of the best one, as far as the next coarse ones, evenly in their logarithm.
 
-    At an end of the coarse values the step inwards is taken outwards too.
+    At an end all lie on the inner side: what lies beyond may be no value of the option at all.
     """
     tried = sorted(values.coarse)
     place = tried.index(best)
     even = tried[0] <= 0
-    scale = (lambda x: x) if even else math.log
-    back = (lambda x: x) if even else math.exp
-    points = [scale(x) for x in tried]
-    step = points[1] - points[0] if place == 0 else points[place] - points[place - 1]
-    low = points[place] - step
-    high = points[place + 1] if place + 1 < len(points) else points[place] + step
+    points = tried if even else [math.log(x) for x in tried]
     left = values.fine // 2
-    sides = ((low, left), (high, values.fine - left))
-    return [
-        rounded(back(points[place] + (end - points[place]) * number / (count + 1)))
+    if place == 0:
+        left = 0
+    elif place == len(tried) - 1:
+        left = values.fine
+    sides = [(place - 1, left), (place + 1, values.fine - left)]
+    made = [
+        points[place] + (points[end] - points[place]) * number / (count + 1)
         for end, count in sides
         for number in range(1, count + 1)
     ]
+    return [rounded(x if even else math.exp(x)) for x in made]
 
 
 @dataclass(frozen=True)
@@ -271,13 +285,13 @@ class Frozen:
         return len(self.axes.listed())
 
     def candidates(self, known: Known) -> list[Candidate] | None:
-        """None before the other arm has chosen; no candidates if its method gives no weights."""
+        """None before the other arm has chosen; no candidates if it gave none, or not all positive."""
         given = known.weights(self.label)
         if given is None:
             return None
-        mean = sum(given.values()) / len(self.tasks)
-        if set(given) < set(self.tasks) or not mean:
+        if not set(self.tasks) <= set(given) or not all(given[task] > 0 for task in self.tasks):
             return []
+        mean = sum(given[task] for task in self.tasks) / len(self.tasks)
         weights = [rounded(given[task] / mean) for task in self.tasks]
         return [
             replace(point, options=with_options({"weights": weights}))

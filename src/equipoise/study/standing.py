@@ -16,6 +16,8 @@ from equipoise.study.store import Store, Stored
 from equipoise.study.trial import Trial
 
 WAITING = "waiting"
+# Of a final trial that there will not be, since nothing finished in tuning.
+NOTHING = "none"
 # The time left is taken from the pace of so many last trials.
 PACE = 20
 
@@ -63,12 +65,15 @@ def standing(store: Store) -> list[ArmStanding]:
 
 def _standing(spec: Spec, label: str, plan: Plan, stored: Mapping[str, Stored]) -> ArmStanding:
     def state(trial: Trial | None) -> str:
-        return WAITING if trial is None or trial.id not in stored else stored[trial.id].status
+        if trial is None:
+            return NOTHING if plan.choice.complete else WAITING
+        return stored[trial.id].status if trial.id in stored else WAITING
 
     tuning = [state(trial) for tried in plan.tried for own in tried.values() for trial in own]
     # Candidates that cannot be named yet.
-    whole = plan.arm.space.size * len(plan.tried)
-    waiting = 0 if plan.choice.complete else whole - sum(map(len, plan.tried))
+    runs = 1 if spec.tuning == "per seed" else spec.tuning_seeds
+    whole = plan.arm.space.size * len(plan.tried) * runs
+    waiting = 0 if plan.choice.complete else whole - len(tuning)
     finals = dict(zip(spec.seeds, map(state, plan.finals), strict=True))
     scores = [score for score in plan.choice.scores.values() if np.isfinite(score)]
     best = max(scores, default=float("nan"))

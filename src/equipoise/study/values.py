@@ -51,8 +51,14 @@ class Coarse(BaseModel):
 
     model_config = STRICT
 
-    coarse: Annotated[list[float], Field(min_length=2)]
+    coarse: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2)]
     fine: Annotated[int, Field(ge=1)] = 4
+
+    @model_validator(mode="after")
+    def _differ(self) -> Coarse:
+        if len(set(self.coarse)) < len(self.coarse):
+            raise ValueError(f"{self.coarse} repeats an entry; each is tried once")
+        return self
 
 
 KINDS = ("a range", "coarse values", "a list")

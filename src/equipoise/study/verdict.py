@@ -138,13 +138,15 @@ def _beside_front(found: Findings) -> list[Sentence]:
     tested = [] if front is None else [m for m in front.methods if np.isfinite(m.p_holm)]
     if not tested:
         return []
-    beyond = sorted((m for m in tested if m.shown()), key=lambda m: -m.beyond.value)
+    beyond = sorted((m for m in tested if m.shown()), key=lambda m: -m.beyond)
     if not beyond:
-        text = f"None of {len(tested)} methods was shown to lie beyond the front of fixed weights"
-        return [Sentence(f"{text} in test loss.", "undecided")]
+        text = f"None of {len(tested)} methods was shown to lie beyond all fixed weights that were tried"
+        return [Sentence(f"{text}, in test loss.", "undecided")]
     named = [f"{m.label} (p {_p(m.p_holm)})" for m in beyond]
     listed = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
-    return [Sentence(f"Beyond the front of fixed weights in test loss: {listed}.", "better")]
+    return [
+        Sentence(f"Beyond all fixed weights that were tried, in test loss: {listed}.", "better")
+    ]
 
 
 def _overall(arms: list[ArmFindings], baseline: str, called: str) -> Sentence:

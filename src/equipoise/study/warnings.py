@@ -70,8 +70,11 @@ def _diverged(found: Findings) -> Iterator[str]:
     none = [
         each.arm.label
         for each in found.all_arms
-        if each.choice.complete and each.choice.candidate is None
+        if each.choice.complete and each.choice.candidate is None and any(each.plan.tried)
     ]
+    still = [label for label, each in found.frozen.items() if not any(each.plan.tried)]
+    if still:
+        yield f"No weights, or not all positive, that could be frozen: {', '.join(still)}."
     if none:
         yield f"Nothing finished in tuning, so there are no final trials, for: {', '.join(none)}."
 

@@ -22,19 +22,20 @@ from equipoise.study.selection import Measure
 from equipoise.study.spaces import Candidate
 from equipoise.study.statistics import (
     Array,
-    Estimate,
     additive_epsilon,
     front,
     holm,
     hypervolume,
-    moderated,
 )
+from equipoise.study.statistics.moderation import ROUNDING
 from equipoise.study.trial import Trial
 
 Kind = Literal["training loss", "test loss", "test metric"]
 KINDS: tuple[Kind, ...] = ("test loss", "test metric", "training loss")
-# Draws of seeds with repetition, for intervals and chances.
+# Draws of seeds with repetition, for standard errors and chances.
 DRAWS = 400
+# With more objectives hypervolumes take long, and draws are fewer.
+QUICK, FEW_DRAWS = 3, 30
 FEWEST_SEEDS = 3
 
 
@@ -69,19 +70,20 @@ class Method:
         values: of the candidate that each seed chose, ``[S, K]``, as measured.
         trials: ids, S long.
         beyond: what the front lacks to reach the method's mean point, as a share of the front's extent
-            (additive epsilon); negative where the point lies behind it. The interval is a bootstrap over
-            seeds.
+            (additive epsilon); negative where the point lies behind it.
+        error: standard error of that, by draws of the seeds with repetition.
         chance: share of the draws of seeds in which the point lies beyond the front drawn with it.
         p: that some candidate of fixed weights is as good in every task, for the candidate for which that
             is most credible; corrected for the number of tasks.
-        p_holm: after Holm's correction for all methods of this front; NaN for frozen and sampled weights, of
-            which nothing is claimed.
+        p_holm: after Holm's correction for all methods of this front; NaN for equal, frozen and sampled
+            weights, of which nothing is claimed.
     """
 
     label: str
     values: Array
     trials: tuple[str, ...]
-    beyond: Estimate
+    beyond: float
+    error: float
     chance: float
     p: float
     p_holm: float = float("nan")
@@ -108,9 +110,13 @@ class Front:
         on: which of them are on the front, ``[C]``. On training numbers: of the means over seeds; on test
             numbers: those whose means on *validation* are not dominated, so that nothing is chosen by test.
         methods: the others.
-        volume: hypervolume of the front, in units of the box from its best to its worst values.
+        volume: hypervolume of the front, in units of the box from its best to its worst values. The best of
+            many noisy points look better than they are, and so does it.
+        error: standard error of that, by draws of the seeds with repetition.
+        left_out: labels of methods that lost a run.
         band: for two objectives: values of the first, and 2.5 and 97.5 % quantiles over draws of seeds of
-            what the front reaches in the second there, ``[3, N]``.
+            what the front reaches in the second there, ``[3, N]``. It shows the noise of seeds and is no
+            interval: of few seeds there are few draws.
     """
 
     kind: Kind
@@ -119,7 +125,9 @@ class Front:
     points: tuple[Point, ...]
     on: NDArray[np.bool_]
     methods: tuple[Method, ...]
-    volume: Estimate
+    volume: float
+    error: float
+    left_out: tuple[str, ...]
     band: Array | None = None
 
 
@@ -127,14 +135,16 @@ def fronts(found: Findings) -> list[Front]:
     """The fronts of a study, kinds of numbers that it has not measured left out.
 
     A method lies *beyond* the front if no candidate of fixed weights is as good as it in every task. For
-    one candidate that is tested task by task, one-sided, on differences paired by seed, with moderated
-    variances and Bonferroni's correction over tasks; for all candidates the largest p value counts. Since
+    one candidate that is tested task by task, one-sided, by t tests on differences paired by seed,
+    with Bonferroni's correction over tasks; for all candidates the largest p value counts. Since
     every candidate tried is tested, and not those that look best, nothing is chosen by what is tested.
     """
     if found.spec.tuning != "per seed" or not any(e.arm.label == FIXED for e in found.arms):
         return []
     made = [each for kind in KINDS for each in [_front(found, kind)] if each is not None]
-    claimed = [each.arm.label for each in found.arms if each.arm.label != SAMPLED]
+    # Equal weights are fixed weights too.
+    still = (SAMPLED, "ew")
+    claimed = [each.arm.label for each in found.arms if each.arm.label not in still]
     return [replace(each, methods=_corrected(each.methods, claimed)) for each in made]
 
 
@@ -149,6 +159,7 @@ def _front(found: Findings, kind: Kind) -> Front | None:
     points = _points(found.arm(FIXED), read)
     arms = [e for e in [*found.arms, *found.frozen.values()] if e.arm.label != FIXED]
     placed = [(arm, np.array([read(trial) for trial in arm.trials])) for arm in arms]
+    left = tuple(arm.arm.label for arm, values in placed if not np.isfinite(values).all())
     placed = [(arm, values) for arm, values in placed if np.isfinite(values).all()]
     if len(points) < 2:
         return None
@@ -157,7 +168,7 @@ def _front(found: Findings, kind: Kind) -> Front | None:
     judged = values if chooser is None else sign * _judged(found, points, chooser)
     on = front(judged.mean(1))
     extent = _extent(values.mean(1)[on])
-    draws = _draws(values.shape[1])
+    draws = _draws(values.shape[1], DRAWS if values.shape[2] <= QUICK else FEW_DRAWS)
     drawn = [(values[:, d].mean(1), front(judged[:, d].mean(1))) for d in draws]
     corner = values.mean(1)[on].max(0) + 0.1 * extent
     best = values.mean(1)[on].min(0)
@@ -176,7 +187,8 @@ def _front(found: Findings, kind: Kind) -> Front | None:
                 label=arm.arm.label,
                 values=seen,
                 trials=tuple(trial.id for trial in arm.runs),
-                beyond=_estimate(here, lacks),
+                beyond=here,
+                error=_error(lacks, values.shape[1]),
                 chance=float(np.mean(np.array(lacks) > 1e-12)),
                 p=dominated(own, values),
             )
@@ -188,7 +200,9 @@ def _front(found: Findings, kind: Kind) -> Front | None:
         points=tuple(points),
         on=on,
         methods=tuple(methods),
-        volume=_estimate(hypervolume(values.mean(1)[on], corner) / box, volumes),
+        volume=hypervolume(values.mean(1)[on], corner) / box,
+        error=_error(volumes, values.shape[1]),
+        left_out=left,
         band=_band(drawn, sign) if len(names) == 2 else None,
     )
 
@@ -211,12 +225,13 @@ def dominated(own: Array, candidates: Array) -> float:
     squares = ((gaps - mean[:, None]) ** 2).sum(1)
     p = np.empty_like(mean)
     for k in range(tasks):
-        variance, df = moderated(squares[:, k], np.full(len(gaps), seeds - 1))
+        # All gaps share the method's noise, so that none has a spread to borrow from the others.
+        rounding = seeds * (ROUNDING * np.abs(candidates[..., k]).max()) ** 2
+        spread = np.sqrt(squares[:, k] / (seeds - 1) / seeds)
         with np.errstate(invalid="ignore", divide="ignore"):
-            t = np.where(mean[:, k] == 0, 0.0, mean[:, k] / np.sqrt(variance / seeds))
-        p[:, k] = stats.t.sf(t, df)
-    # Without any spread nothing is known.
-    p = np.where(np.isfinite(p), p, 1.0)
+            own_p = stats.t.sf(mean[:, k] / spread, seeds - 1)
+        # Without any spread nothing is known.
+        p[:, k] = np.where(squares[:, k] <= rounding, 1.0, own_p)
     return float(np.minimum(tasks * p.min(1), 1.0).max())
 
 
@@ -264,14 +279,16 @@ def _extent(points: Array) -> Array:
     return np.asarray(np.where(extent > 0, extent, np.maximum(np.abs(points).max(0), 1e-12)))
 
 
-def _draws(seeds: int) -> list[NDArray[np.int64]]:
+def _draws(seeds: int, count: int) -> list[NDArray[np.int64]]:
     random = np.random.default_rng(2209)
-    return [random.integers(0, seeds, seeds) for _ in range(DRAWS)]
+    return [random.integers(0, seeds, seeds) for _ in range(count)]
 
 
-def _estimate(value: float, draws: Sequence[float]) -> Estimate:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), len(draws))
+def _error(draws: Sequence[float], seeds: int) -> float:
+    """Standard error from draws with repetition, which lack the part 1 / S of the variance."""
+    if seeds < 2:
+        return float("nan")
+    return float(np.std(draws) * np.sqrt(seeds / (seeds - 1)))
 
 
 def _band(drawn: Sequence[tuple[Array, NDArray[np.bool_]]], sign: Array, count: int = 80) -> Array:

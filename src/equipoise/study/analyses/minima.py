@@ -21,7 +21,7 @@ class Convergence:
         samples: training examples forwarded by the end of each epoch, ``[E]``.
         losses: mean over tasks of the training loss, as a share of that before training, mean over seeds,
             ``[E]``.
-        needed: examples until it was where equal weights end, as a share of what equal weights needed; the
+        needed: examples until it was where equal weights end, as a share of all that equal weights saw; the
             median over seeds, infinite where it never was.
     """
 
@@ -62,7 +62,9 @@ def convergence(found: Findings) -> list[Convergence]:
         needed = float("nan")
         if equal is not None and equal.shape == runs.shape:
             reached = [_reached(own, other[-1]) for own, other in zip(runs, equal, strict=True)]
-            needed = float(np.median(reached))
+            # A method that forwards more examples in a step has seen more of them by then.
+            more = entry.spent.samples / found.arm("ew").spent.samples  # type: ignore[union-attr]
+            needed = more * float(np.median(reached))
         told.append(Convergence(entry.arm.label, share * entry.spent.samples, runs.mean(0), needed))
     return told
 

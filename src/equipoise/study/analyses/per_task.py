@@ -24,6 +24,7 @@ class TaskDifference:
         runs: pairs.
         p: of this difference alone; NaN below three pairs.
         p_holm: corrected for all arms and metrics.
+        complete: whether the arm lost no run.
     """
 
     label: str
@@ -33,10 +34,11 @@ class TaskDifference:
     runs: int
     p: float
     p_holm: float
+    complete: bool
 
     def shown(self, level: float = 0.05) -> bool:
-        """Whether a difference was shown."""
-        return bool(self.p_holm <= level)
+        """Whether a difference was shown; an arm that lost a run is never shown to be better."""
+        return bool(self.p_holm <= level) and (self.complete or self.value < 0)
 
 
 def per_task(found: Findings, baseline: str) -> list[TaskDifference]:
@@ -49,18 +51,14 @@ def per_task(found: Findings, baseline: str) -> list[TaskDifference]:
         found: of a study.
         baseline: label of an arm.
     """
-    reference = np.stack(
-        [found.single[m.task].scores[:, k] for k, m in enumerate(found.measures)], 1
-    )
-    reference = reference[np.isfinite(reference).all(1)]
-    if not len(reference):
-        reference = found.arm("ew").scores
     base = found.arm(baseline)
     others = [each for each in found.arms if each is not base]
+    if not others or not len(found.whole):
+        return []
     rows = []
     for entry in others:
         own, theirs = (
-            change(each.scores, reference, found.found.higher).values for each in (entry, base)
+            change(each.scores, found.whole, found.found.higher).values for each in (entry, base)
         )
         rows.append(own - theirs)
     gaps = np.stack(rows)  # [A, S, M]
@@ -69,11 +67,20 @@ def per_task(found: Findings, baseline: str) -> list[TaskDifference]:
         # Differences to a row of zeros.
         tests = paired_tests(np.vstack([np.zeros_like(gaps[:1, :, k]), gaps[..., k]]), [0])
         told += [
-            (entry.arm.label, measure, tests.mean[a], tests.wins[a], tests.pairs[a], tests.p[a])
+            (entry, measure, tests.mean[a], tests.wins[a], tests.pairs[a], tests.p[a])
             for a, entry in enumerate(others)
         ]
     corrected = holm(np.array([each[-1] for each in told]))
     return [
-        TaskDifference(label, measure, float(mean), int(wins), int(runs), float(p), float(own))
-        for (label, measure, mean, wins, runs, p), own in zip(told, corrected, strict=True)
+        TaskDifference(
+            label=entry.arm.label,
+            measure=measure,
+            value=float(mean),
+            wins=int(wins),
+            runs=int(runs),
+            p=float(p),
+            p_holm=float(own),
+            complete=entry.complete,
+        )
+        for (entry, measure, mean, wins, runs, p), own in zip(told, corrected, strict=True)
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.findings import Findings
-from equipoise.study.spaces import Candidate
+from equipoise.study.spaces import Candidate, Refined
 from equipoise.study.statistics import Array, change, delta_m, variance_shares
 
 # From so many learning rates on every third is a grid of its own; below, every second.
@@ -43,7 +43,7 @@ def sparse_grids(found: Findings) -> list[Sparse]:
     """Every arm with four learning rates or more, tuned on a part of them only.
 
     Sparse grids are every second learning rate (every third of six or more), from each start. Each seed tunes
-    on validation within the grid, as the study does on the whole.
+    on validation within the grid; finer values of a refined option are left out.
 
     References:
         Xin et al., *Do Current Multi-Task Optimization Methods in Deep Learning Even Help?*, NeurIPS 2022,
@@ -54,9 +54,12 @@ def sparse_grids(found: Findings) -> list[Sparse]:
 
 
 def _sparse(found: Findings, entry: ArmFindings) -> Sparse | None:
-    if found.spec.tuning != "per seed" or not entry.choice.complete:
+    if found.spec.how != "grid" or found.spec.tuning != "per seed" or not entry.choice.complete:
         return None
-    rates = sorted({each.learning_rate for each in entry.choice.scores})
+    # Finer values stand at the best rate of the whole grid, which a part of it may not have.
+    space = entry.arm.space
+    kept = set(space.axes.listed()) if isinstance(space, Refined) else set(entry.choice.scores)
+    rates = sorted({each.learning_rate for each in kept})
     if len(rates) < 4 or len(rates) > 64:
         return None
     stride = 3 if len(rates) >= MANY else 2
@@ -68,7 +71,8 @@ def _sparse(found: Findings, entry: ArmFindings) -> Sparse | None:
             scores = {
                 candidate: score
                 for candidate, own in entry.choice.scores_by_seed.items()
-                if candidate.learning_rate in grid
+                if candidate in kept
+                and candidate.learning_rate in grid
                 and (score := own[seed]) is not None
                 and np.isfinite(score)
             }
@@ -88,12 +92,9 @@ def _sparse(found: Findings, entry: ArmFindings) -> Sparse | None:
 
 def candidate_deltas(found: Findings, entry: ArmFindings) -> dict[Candidate, Array]:
     """Delta_m on test of every candidate and seed, ``[S]``; NaN where a run did not finish."""
-    single = {task: each.trials for task, each in found.single.items()}
-    reference = found.found.single_task(single, "test")
-    reference = reference[np.isfinite(reference).all(1)]
-    if not len(reference):
-        reference = found.arm("ew").scores
-    table = {}
+    table: dict[Candidate, Array] = {}
+    if not len(found.whole):
+        return {c: np.full(len(entry.plan.tried), np.nan) for c in entry.choice.scores}
     for candidate in entry.choice.scores:
         rows = np.stack(
             [
@@ -101,7 +102,7 @@ def candidate_deltas(found: Findings, entry: ArmFindings) -> dict[Candidate, Arr
                 for own in entry.plan.tried
             ]
         )
-        against = change(rows, reference, found.found.higher)
+        against = change(rows, found.whole, found.found.higher)
         table[candidate] = delta_m(against.values, found.found.task_of)
     return table
 
@@ -140,4 +141,6 @@ def variance_of(found: Findings) -> tuple[dict[tuple[str, ...], float], list[str
     named = {"method": 0, "learning rate": 1, "weight decay": 2, "seed": 3}
     kept = [name for name, axis in named.items() if values.shape[axis] > 1]
     gone = tuple(axis for axis in named.values() if values.shape[axis] == 1)
+    if np.ptp(values) == 0:
+        return {}, labels
     return variance_shares(values.squeeze(gone), kept), labels

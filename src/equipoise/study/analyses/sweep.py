@@ -12,8 +12,6 @@ from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Estimate, additive_epsilon
 from equipoise.study.store import Store
 
-DRAWS = 1000
-
 
 @dataclass(frozen=True)
 class Size:
@@ -22,8 +20,8 @@ class Size:
     Attributes:
         setting: such as ``"width = 64"``.
         deltas: Delta_m against the single-task networks of that setting, by label.
-        spread: standard deviation of Delta_m between methods, fixed weights and frozen ones left out, with a
-            bootstrap interval over seeds; the noise of seeds is taken off.
+        spread: standard deviation of Delta_m between methods, fixed weights and frozen ones left out; the
+            noise of seeds is taken off.
         epsilon: by kind of numbers, what would have to be taken off every value of this setting's front of
             fixed weights so that it weakly dominates that of the setting before, as a share of that front's
             extent; 0 or less where it dominates it. Empty for the first setting.
@@ -31,7 +29,7 @@ class Size:
 
     setting: str
     deltas: dict[str, Estimate]
-    spread: Estimate
+    spread: float
     epsilon: dict[str, float]
 
 
@@ -42,12 +40,12 @@ def sizes(store: Store, main: Findings) -> list[Size]:
         store: its trials.
         main: the findings at its main setting.
     """
-    settings = list(found_settings(main))
+    settings = main.settings if len(main.settings) > 1 else ()
     told: list[Size] = []
     before: list[Front] = []
     for name in settings:
-        found = findings(store, setting=name)
-        here = fronts(found)
+        found = main if name == settings[0] else findings(store, setting=name)
+        here = fronts(found) if found.brute_force else []
         epsilon: dict[str, float] = {
             one.kind: _epsilon(one, two)
             for one in here
@@ -60,21 +58,9 @@ def sizes(store: Store, main: Findings) -> list[Size]:
     return told
 
 
-def found_settings(main: Findings) -> tuple[str, ...]:
-    """The settings of a study's sweep; none where it sweeps nothing."""
-    return main.settings if len(main.settings) > 1 else ()
-
-
-def _spread(found: Findings) -> Estimate:
+def _spread(found: Findings) -> float:
     rows = [e.deltas for e in found.arms if e.arm.label != FIXED and e.complete]
-    if len(rows) < 2:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    values = np.stack(rows)  # [M, S]
-    random = np.random.default_rng(2209)
-    seeds = values.shape[1]
-    draws = [_between(values[:, random.integers(0, seeds, seeds)]) for _ in range(DRAWS)]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Estimate(_between(values), float(low), float(high), seeds)
+    return _between(np.stack(rows)) if len(rows) > 1 else float("nan")
 
 
 def _between(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:

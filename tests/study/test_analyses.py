@@ -6,6 +6,7 @@ import fakes
 import numpy as np
 import pytest
 
+from equipoise.report.fronts import front_chart
 from equipoise.study import Candidate, Choice, Store, advice, headline, warnings
 from equipoise.study.analyses import (
     convergence,
@@ -157,6 +158,18 @@ def test_a_choice_does_not_depend_on_the_order_of_a_set():
     one, two = Candidate(0.3, "{}"), Candidate(0.5, "{}")
     scores = {one: (1.0, float("nan")), two: (0.5, 0.5)}
     assert Choice((one, two), scores, True).candidate == two
+
+
+def test_a_front_of_one_value_has_axes_that_can_be_drawn(tmp_path):
+    def ended(trial):
+        return fakes.with_losses(trial, 0.3, 0.5 + 0.1 * np.random.default_rng(trial.seed).random())
+
+    found = fakes.ran(tmp_path, ended, **{**FRONTIER, "seeds": 3})
+    for front in fronts(found):
+        for encoded in front_chart(front, 0, 1)["layer"]:
+            for axis in ("x", "y"):
+                domain = encoded["encoding"].get(axis, {}).get("scale", {}).get("domain")
+                assert domain is None or domain[1] - domain[0] > 1e-3
 
 
 def test_two_seeds_show_nothing_beyond_the_front():

@@ -121,6 +121,12 @@ def test_the_simplex_has_the_points_of_the_paper():
         simplex([1.0] * 12, axes, 0.05, by_loss=False)
 
 
+@pytest.mark.parametrize(("step", "tasks"), [(0.4, 2), (0.3, 3)])
+def test_a_step_that_does_not_divide_one_is_refused(step, tasks):
+    with pytest.raises(ValueError, match="does not divide 1"):
+        simplex([1.0] * tasks, Axes([0.1]), step, by_loss=False)
+
+
 def test_shares_make_weights_inverse_to_the_first_loss():
     made = simplex([1.0, 0.01], Axes([0.1]), 0.25, by_loss=True)
     ratios = sorted(c.option("weights")[1] / c.option("weights")[0] for c in made)

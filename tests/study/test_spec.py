@@ -1,5 +1,6 @@
 import sys
 
+import fakes
 import pytest
 
 from equipoise.study import MethodSpec, Spec, load, parse, study
@@ -127,3 +128,21 @@ def test_files_that_a_study_names_are_looked_for_beside_it_first(tmp_path, monke
     assert [m.id for m in spec.methods] == ["uw", "deep/own.py:Mine", "package.module:Theirs"]
     monkeypatch.chdir(tmp_path / "deep")
     assert load("study.toml").problem == "own.py:build"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": [{"id": "uw", "learning_rates": [0.1, 0.1]}]}, "repeats an entry"),
+        ({"methods": [{"id": "uw_so", "search": {"temperature": [5, 5]}}]}, "repeats an entry"),
+        ({"sweep": {"width": [16, 16]}}, "sweep of 'width' repeats"),
+        ({"protocol": "frontier", "tuning": "once"}, "needs the points of every seed"),
+        ({"learning_rates": {"low": 1, "high": 0.1}}, "low = 1 is not below high = 0.1"),
+        ({"candidates": 5}, "a grid has as many as its values make"),
+        ({"search": "random"}, "needs candidates"),
+        ({"weight_decays": [0.1], "weight_decay": 0.1}, "exclude each other"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        fakes.spec(**changes)

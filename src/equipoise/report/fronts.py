@@ -126,9 +126,11 @@ def _domain(front: Front, k: int) -> list[float]:
     near = [point.mean[k] for point, on in zip(front.points, front.on, strict=True) if on]
     others = [method.mean[k] for method in front.methods]
     low, high = min(near), max(near)
-    room = 1.5 * max(high - low, 1e-12)
+    least = 0.02 * max(abs(low), abs(high), 1e-6)
+    room = 1.5 * max(high - low, least)
     near += [value for value in others if low - room <= value <= high + room]
-    pad = 0.08 * max(max(near) - min(near), 1e-12)
+    # A front of one point, or with one value, has an axis too.
+    pad = max(0.08 * (max(near) - min(near)), least)
     return [float(min(near) - pad), float(max(near) + pad)]
 
 

@@ -29,6 +29,7 @@ from equipoise.study import (
 from equipoise.study.arms import how_fixed
 from equipoise.study.fixed import FIXED
 from equipoise.study.questions import PROTOCOLS
+from equipoise.study.selection import study_of
 
 
 def write(store: Store, out: Path | None = None) -> Path:
@@ -100,7 +101,7 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "fixed": FIXED,
         "trouble": _trouble(found),
         "facts": _facts(found),
-        "toml": found.spec.to_toml(),
+        "toml": study_of(store).to_toml(),
         "command": command,
         "data": embedded(data),
         "bundle": _bundle(),
@@ -155,7 +156,7 @@ def _trouble(found: Findings) -> list[tuple[str, str, str]]:
     return [
         (_described(stored.trial), stored.status, stored.note)
         for stored in found.stored.values()
-        if stored.status != "done"
+        if stored.status not in ("done", "pruned")
     ]
 
 

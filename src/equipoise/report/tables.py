@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import MINUS, interval, outcome
 
 COLUMNS = (
-    *("method", "options", "single_task", "stage", "seed", "learning_rate", "status"),
+    *("problem_options", "method", "options", "arguments", "single_task", "stage", "seed"),
+    *("learning_rate", "weight_decay", "epochs", "status"),
     *("epoch", "split", "task", "metric", "value", "trial"),
 )
 SAID = {
@@ -172,8 +174,9 @@ def to_csv(found: Findings) -> str:
     out.writerow(COLUMNS)
     for id_, stored in found.stored.items():
         trial = stored.trial
-        head = [trial.method, trial.method_options, trial.task or "", trial.stage, trial.seed]
-        head += [trial.learning_rate, stored.status]
+        head: list[Any] = [trial.problem_options, trial.method, trial.method_options]
+        head += [trial.arguments, trial.task or "", trial.stage, trial.seed]
+        head += [trial.learning_rate, trial.weight_decay, trial.epochs, stored.status]
         measured = [
             (epoch, split, task, metric, value)
             for split in ("train", "validation", "test")
@@ -208,7 +211,10 @@ def setting(each: ArmFindings) -> str:
     chosen = each.choice.candidate
     if chosen is None:
         return EMPTY
-    return ", ".join(filter(None, [f"{chosen.learning_rate:g}", chosen.told(*each.arm.search)]))
+    decays = {one.weight_decay for one in each.choice.scores}
+    decay = f"decay {chosen.weight_decay:g}" if len(decays) > 1 else ""
+    parts = [f"{chosen.learning_rate:g}", decay, chosen.told(*each.arm.search)]
+    return ", ".join(filter(None, parts))
 
 
 def arrow(measure: Measure) -> str:

@@ -87,6 +87,8 @@ def _weights(found: Findings, base: ArmFindings) -> str:
 
 def _widen(found: Findings) -> Iterator[str]:
     """Learning rates: where the best one lay at an end of those tried."""
+    if found.spec.how != "grid":
+        return
     rates = sorted({each.learning_rate for each in found.arm("ew").choice.scores})
     if len(rates) < 2:
         yield "Try at least three learning rates: methods differ in the scale of their updates."

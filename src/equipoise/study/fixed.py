@@ -82,11 +82,15 @@ def simplex(losses: Sequence[float], axes: Axes, step: float, by_loss: bool) -> 
         ValueError: the step is too wide, or the grid would have more than 10,000 points.
     """
     parts = round(1 / step)
+    if abs(step * parts - 1) > 0.01:
+        near = f"{1 / parts:.4g} or {1 / (parts + 1):.4g}"
+        raise ValueError(f"weight_step = {step:g} does not divide 1: take 1/n, such as {near}")
     count = math.comb(parts - 1, len(losses) - 1)
     if not 1 <= count <= 10_000:
+        way = "smaller" if count < 1 else "larger"
         raise ValueError(
-            f"weight_step = {step:g} makes {count:,} vectors of weights for {len(losses)} tasks; "
-            "brute force is for few tasks: take another step, fewer tasks, or the protocol 'litmus'"
+            f"weight_step = {step:g} makes {count:,} vectors of weights for {len(losses)} tasks; brute force "
+            f"is for few tasks: take a {way} step, fewer tasks, or the protocol 'litmus'"
         )
     grid = [np.array(point) / parts for point in _compositions(parts, len(losses))]
     if by_loss:

@@ -188,6 +188,8 @@ def _one(trial: Any, name: str, values: Sequence[Any] | Range) -> Any:
         return rounded(trial.suggest_float(name, values.low, values.high, log=values.log))
     if len(values) == 1:
         return values[0]
+    if all(isinstance(each, str | int | float) for each in values):
+        return trial.suggest_categorical(name, list(values))
     return values[trial.suggest_categorical(name, list(range(len(values))))]
 
 

@@ -130,11 +130,22 @@ def prepared(spec: Spec) -> list[Setting]:
             # Loaded once for all that is asked of it before the first trial, and let go then.
             built = replace(built, data=cache(built.data))
             told = describe(built, own.device)
+        _refuse_checkpoint(own.checkpoint, told)
         steps = steps_of(built.source("train"), own.batch_size)
         setting = Setting(name, own, told, arms(own, told["first_losses"]), steps)
         _refuse_impossible(setting)
         settings.append(setting)
     return settings
+
+
+def _refuse_checkpoint(by: str, told: Mapping[str, Any]) -> None:
+    """Refuses a criterion that the problem does not have."""
+    known = [f"{each['task']}/{each['metric']}" for each in told["measures"]]
+    known += [f"{task}/loss" for task in told["first_losses"]]
+    if by not in ("last", "loss", *known):
+        raise ValueError(
+            f"checkpoint = {by!r} is no criterion: 'last', 'loss', or one of {', '.join(known)}"
+        )
 
 
 def _refuse_impossible(setting: Setting) -> None:

@@ -44,6 +44,14 @@ class MethodSpec(BaseModel):
     learning_rates: Rates | None = None
     label: str | None = None
 
+    @field_validator("learning_rates", "search")
+    @classmethod
+    def _once(cls, value: Any) -> Any:
+        for tried in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(tried, list) and any(each in tried[:k] for k, each in enumerate(tried)):
+                raise ValueError(f"{tried} repeats an entry; each is tried once")
+        return value
+
     @field_validator("id")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -184,6 +192,13 @@ class Spec(BaseModel):
             )
         if self.weight_decays is not None and self.weight_decay:
             raise ValueError("weight_decay and weight_decays exclude each other; give one of them")
+        if self.protocol == "frontier" and self.tuning == "once":
+            raise ValueError(
+                "protocol 'frontier' needs the points of every seed, and so tuning = 'per seed', the default"
+            )
+        for option, values in self.sweep.items():
+            if any(each in values[:k] for k, each in enumerate(values)):
+                raise ValueError(f"sweep of {option!r} repeats an entry: {values}")
         if len(self.sweep) > 1:
             raise ValueError(f"sweep has {len(self.sweep)} options: {list(self.sweep)}; give one")
         both = sorted(set(self.sweep) & set(self.problem_options))

@@ -81,12 +81,14 @@ def _diverged(found: Findings) -> Iterator[str]:
 
 def _edge(found: Findings) -> Iterator[str]:
     at: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for each in found.all_arms:
+    # The best of a few draws is often the lowest or the highest of them.
+    for each in found.all_arms if found.spec.how == "grid" else ():
         chosen = each.choice.candidate
         if chosen is None:
             continue
         tried = {"learning rate": [one.learning_rate for one in each.choice.scores]}
-        values = {"learning rate": chosen.learning_rate}
+        values = {"learning rate": chosen.learning_rate, "weight decay": chosen.weight_decay}
+        tried["weight decay"] = [one.weight_decay for one in each.choice.scores]
         for option in each.arm.search:
             given = [one.option(option) for one in each.choice.scores]
             if all(isinstance(value, int | float) for value in given):
@@ -132,6 +134,15 @@ def _few_seeds(found: Findings) -> Iterator[str]:
     seeds = len(found.spec.seeds)
     if seeds < 5:
         yield f"{seeds} seed(s): intervals are wide or missing. Take at least 5."
+
+
+def _no_first_loss(found: Findings) -> Iterator[str]:
+    none = [task for task, loss in found.problem["first_losses"].items() if abs(loss) < 1e-12]
+    if none:
+        yield (
+            f"The loss of {_some(none)} is 0 before training: weights and temperatures that are sought by "
+            f"the size of the first losses mean nothing. Is it the right loss?"
+        )
 
 
 def _near_zero(found: Findings) -> Iterator[str]:
@@ -273,6 +284,7 @@ CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "few-rates": _few_rates,
     "few-seeds": _few_seeds,
     "near-zero": _near_zero,
+    "first-loss": _no_first_loss,
     "noise": _noise,
     "budgets": _budgets,
     "untuned": _untuned,

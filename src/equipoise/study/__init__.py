@@ -3,13 +3,14 @@
 from equipoise.study.advice import advice
 from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.arms import Arm, arms
+from equipoise.study.choice import Choice
 from equipoise.study.comparison import Study, compare
 from equipoise.study.database import StoreError
 from equipoise.study.executors import Executor, Inline, Local, Ray, Slurm
 from equipoise.study.findings import Findings, findings
 from equipoise.study.loading import load, parse
 from equipoise.study.objective import Objective
-from equipoise.study.plans import Choice, Plan, plans
+from equipoise.study.plans import Plan, plans
 from equipoise.study.questions import PROTOCOLS, Protocol
 from equipoise.study.run import Listener, run
 from equipoise.study.spaces import Candidate

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from equipoise.study.arms import Arm
-from equipoise.study.plans import Choice, Plan
+from equipoise.study.choice import Choice
+from equipoise.study.plans import Plan
 from equipoise.study.price import Spent
 from equipoise.study.statistics import Array, Difference, Estimate
 from equipoise.study.trial import Trial

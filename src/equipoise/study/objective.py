@@ -55,6 +55,8 @@ class Objective:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.methods, str) or not self.methods:
+            raise ValueError(f"methods is a list of ids, such as ['uw']; got {self.methods!r}")
         if self.search and len(self.methods) > 1:
             raise ValueError("search names options of one method; give one method, or no search")
         self._name, _ = named(self.problem)

@@ -8,8 +8,8 @@ import pytest
 
 from equipoise.study import arms
 from equipoise.study.fixed import FIXED, simplex
-from equipoise.study.spaces import Axes, Candidate, Frozen, Known, Refined, between
-from equipoise.study.values import Coarse
+from equipoise.study.spaces import Axes, Candidate, Frozen, Known, Refined
+from equipoise.study.values import Coarse, between
 
 TASKS = {"a": 1.0, "b": 0.01}
 

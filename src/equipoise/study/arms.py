@@ -12,10 +12,10 @@ from equipoise.study import fixed
 from equipoise.study.fixed import FIXED
 from equipoise.study.proposals import Proposed
 from equipoise.study.questions import PROTOCOLS
-from equipoise.study.spaces import Axes, Drawn, Frozen, Listed, Refined, Space, rounded
+from equipoise.study.spaces import Axes, Drawn, Frozen, Listed, Refined, Space
 from equipoise.study.spec import MethodSpec, Spec
 from equipoise.study.trial import SINGLE_TASK
-from equipoise.study.values import Coarse, Range
+from equipoise.study.values import Coarse, Range, rounded
 
 SCALARIZATION = "scalarization"
 SAMPLED = "task sampling (tuned)"

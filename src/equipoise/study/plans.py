@@ -20,7 +20,7 @@ from equipoise.study.selection import Measurements
 from equipoise.study.spaces import Candidate, Known
 from equipoise.study.spec import Spec
 from equipoise.study.statistics import Array, change, delta_m
-from equipoise.study.trial import SINGLE_TASK, Trial, with_options
+from equipoise.study.trial import SINGLE_TASK, Stage, Trial, with_options
 
 # Away from the seeds of final trials, so that a final trial never repeats a run it was selected by.
 FIRST_TUNING_SEED = 1_000_000
@@ -72,7 +72,7 @@ def trials(planned: Mapping[str, Plan], spec: Spec) -> Iterator[Trial]:
 
 def key_of(spec: Spec, arm: Arm, seed: int) -> str:
     """What the candidates that a search named are stored under; empty for a space that is known at once."""
-    searched = getattr(arm.space, "remembered", "")
+    searched = arm.space.remembered
     return f"{with_options(spec.problem_options)} {seed} {searched}" if searched else ""
 
 
@@ -104,7 +104,7 @@ class _Planner:
     arms: Sequence[Arm]
     found: Measurements
     done: dict[str, Plan] = field(default_factory=dict)
-    made: dict[tuple[str, Candidate, str, int], Trial] = field(default_factory=dict)
+    made: dict[tuple[str, Candidate, Stage, int], Trial] = field(default_factory=dict)
 
     def plans(self) -> dict[str, Plan]:
         for arm in self.arms:
@@ -115,14 +115,18 @@ class _Planner:
                 self.done[arm.label] = self._plan(arm)
         return {arm.label: self.done[arm.label] for arm in self.arms}
 
+    @property
+    def _stage(self) -> Stage:
+        """Of the trials of tuning: where every seed tunes for itself they are the final ones."""
+        return "final" if self.spec.tuning == "per seed" else "tune"
+
     def _plan(self, arm: Arm) -> Plan:
-        stage = "final" if self.spec.tuning == "per seed" else "tune"
         tried, scored, chosen = [], [], []
         complete = True
         for number, seeds in enumerate(procedures(self.spec)):
-            known = self._known(arm, stage, seeds, number)
+            known = self._known(arm, seeds, number)
             candidates = arm.space.candidates(known)
-            own = {c: self._trials(arm, c, stage, seeds) for c in dict.fromkeys(candidates or ())}
+            own = {c: self._trials(arm, c, seeds) for c in dict.fromkeys(candidates or ())}
             ended = candidates is not None and self._all_known(own.values())
             # Before it is settled what Delta_m is taken against, a search has not begun to learn.
             ended = ended and (arm.task is not None or self._settled)
@@ -141,9 +145,9 @@ class _Planner:
         ]
         return Plan(arm, tuple(tried), Choice(tuple(chosen), by_candidate, complete), tuple(finals))
 
-    def _known(self, arm: Arm, stage: Any, seeds: Sequence[int], number: int) -> Known:
+    def _known(self, arm: Arm, seeds: Sequence[int], number: int) -> Known:
         def score(candidate: Candidate) -> float | None:
-            own = self._trials(arm, candidate, stage, seeds)
+            own = self._trials(arm, candidate, seeds)
             ready = arm.task is not None or (self._settled and len(self.reference) > 0)
             if not ready or not all(self.found.known(trial) for trial in own):
                 return None
@@ -159,12 +163,16 @@ class _Planner:
         def bars(candidates: Sequence[Candidate]) -> str:
             if arm.task is not None or not (self._settled and len(self.reference)):
                 return "{}"
-            curves = [self._curve(self._trials(arm, c, stage, seeds)[0]) for c in candidates]
+            curves = [self._curve(self._trials(arm, c, seeds)[0]) for c in candidates]
             medians = pruning.medians([each for each in curves if each])
             return pruning.bars(self.found.measures, self.reference, medians)
 
-        before = self.found.named.get(key_of(self.spec, arm, seeds[0]), ())
-        return Known(seeds[0], score, weights, bars, tuple(Candidate(*each) for each in before))
+        return Known(seeds[0], score, weights, bars, self._before(arm, seeds))
+
+    def _before(self, arm: Arm, seeds: Sequence[int]) -> tuple[Candidate, ...]:
+        """Candidates that a search named at an earlier look."""
+        stored = self.found.named.get(key_of(self.spec, arm, seeds[0]), ())
+        return tuple(Candidate(*each) for each in stored)
 
     def _curve(self, trial: Trial) -> dict[int, float]:
         epochs = self.found.curve(trial, "validation")
@@ -229,26 +237,25 @@ class _Planner:
     def _equal(self) -> list[tuple[Trial, ...]]:
         """All trials of equal weights that can be named."""
         equal = next(arm for arm in self.arms if arm.label == "ew")
-        stage = "final" if self.spec.tuning == "per seed" else "tune"
         found = []
         for seeds in procedures(self.spec):
-            nothing = Known(seeds[0], lambda _: None, lambda _: None, lambda _: "{}")
+            before = self._before(equal, seeds)
+            nothing = Known(seeds[0], lambda _: None, lambda _: None, lambda _: "{}", before)
             candidates = equal.space.candidates(nothing) or ()
-            found += [self._trials(equal, candidate, stage, seeds) for candidate in candidates]
+            found += [self._trials(equal, candidate, seeds) for candidate in candidates]
         return found
 
-    def _trials(
-        self, arm: Arm, candidate: Candidate, stage: Any, seeds: Sequence[int]
-    ) -> tuple[Trial, ...]:
-        return tuple(self._trial(arm, candidate, stage, seed) for seed in seeds)
+    def _trials(self, arm: Arm, candidate: Candidate, seeds: Sequence[int]) -> tuple[Trial, ...]:
+        """Those of tuning."""
+        return tuple(self._trial(arm, candidate, self._stage, seed) for seed in seeds)
 
-    def _trial(self, arm: Arm, candidate: Candidate, stage: Any, seed: int) -> Trial:
+    def _trial(self, arm: Arm, candidate: Candidate, stage: Stage, seed: int) -> Trial:
         key = (arm.label, candidate, stage, seed)
         if key not in self.made:
             self.made[key] = self._make(arm, candidate, stage, seed)
         return self.made[key]
 
-    def _make(self, arm: Arm, candidate: Candidate, stage: Any, seed: int) -> Trial:
+    def _make(self, arm: Arm, candidate: Candidate, stage: Stage, seed: int) -> Trial:
         # A single-task network has no weights to balance: fields that do not touch it stay at their
         # default, so that studies that differ there share its trials.
         single = arm.method == SINGLE_TASK

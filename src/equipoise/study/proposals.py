@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.study.spaces import Axes, Candidate, Known, Values, rounded
-from equipoise.study.values import Coarse, Range
+from equipoise.study.spaces import Axes, Candidate, Known, Values
+from equipoise.study.values import Coarse, Range, rounded
 
 # Candidates proposed at a time, which can be trained side by side.
 ROUND = 4

@@ -8,12 +8,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from equipoise.study.trial import with_options
-from equipoise.study.values import Coarse, Range
+from equipoise.study.values import Coarse, Range, between, rounded
 
 Values = Sequence[Any] | Range | Coarse
 
@@ -78,6 +78,11 @@ class Space(Protocol):
         """How many candidates it comes to."""
         ...
 
+    @property
+    def remembered(self) -> str:
+        """What a store keeps its candidates under; empty where they follow from the study at once."""
+        ...
+
     def candidates(self, known: Known) -> list[Candidate] | None:
         """The candidates as far as they are known; more may follow once these have scores. None: not yet."""
         ...
@@ -133,6 +138,7 @@ class Listed:
     """A grid, or any other list."""
 
     points: tuple[Candidate, ...]
+    remembered: ClassVar[str] = ""
 
     @property
     def size(self) -> int:
@@ -160,6 +166,7 @@ class Drawn:
     label: str
     size: int
     weights: Callable[[np.random.Generator], Iterator[Sequence[float]]] | None = None
+    remembered: ClassVar[str] = ""
 
     def candidates(self, known: Known) -> list[Candidate]:
         """All draws."""
@@ -186,11 +193,6 @@ def drawn(values: Values, random: np.random.Generator) -> Any:
     if isinstance(values, Range):
         return rounded(values.at(random.random()))
     return values[int(random.integers(len(values)))]
-
-
-def rounded(value: float) -> float:
-    """To four digits, so that reports and files show what was used."""
-    return float(f"{value:.4g}")
 
 
 @dataclass(frozen=True)
@@ -242,29 +244,6 @@ class Refined:
         ]
 
 
-def between(values: Coarse, best: float) -> list[float]:
-    """Values on both sides of the best one, as far as the next coarse ones, evenly in their logarithm.
-
-    At an end all lie on the inner side: what lies beyond may be no value of the option at all.
-    """
-    tried = sorted(values.coarse)
-    place = tried.index(best)
-    even = tried[0] <= 0
-    points = tried if even else [math.log(x) for x in tried]
-    left = values.fine // 2
-    if place == 0:
-        left = 0
-    elif place == len(tried) - 1:
-        left = values.fine
-    sides = [(place - 1, left), (place + 1, values.fine - left)]
-    made = [
-        points[place] + (points[end] - points[place]) * number / (count + 1)
-        for end, count in sides
-        for number in range(1, count + 1)
-    ]
-    return [rounded(x if even else math.exp(x)) for x in made]
-
-
 @dataclass(frozen=True)
 class Frozen:
     """The mean weights that a dynamic method gave, as fixed ones, with every learning rate and decay.
@@ -278,6 +257,7 @@ class Frozen:
     label: str
     axes: Axes
     tasks: tuple[str, ...]
+    remembered: ClassVar[str] = ""
 
     @property
     def size(self) -> int:

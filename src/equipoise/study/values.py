@@ -61,6 +61,34 @@ class Coarse(BaseModel):
         return self
 
 
+def rounded(value: float) -> float:
+    """To four digits, so that reports and files show what was used."""
+    return float(f"{value:.4g}")
+
+
+def between(values: Coarse, best: float) -> list[float]:
+    """Values on both sides of the best one, as far as the next coarse ones, evenly in their logarithm.
+
+    At an end all lie on the inner side: what lies beyond may be no value of the option at all.
+    """
+    tried = sorted(values.coarse)
+    place = tried.index(best)
+    even = tried[0] <= 0
+    points = tried if even else [math.log(x) for x in tried]
+    left = values.fine // 2
+    if place == 0:
+        left = 0
+    elif place == len(tried) - 1:
+        left = values.fine
+    sides = [(place - 1, left), (place + 1, values.fine - left)]
+    made = [
+        points[place] + (points[end] - points[place]) * number / (count + 1)
+        for end, count in sides
+        for number in range(1, count + 1)
+    ]
+    return [rounded(x if even else math.exp(x)) for x in made]
+
+
 KINDS = ("a range", "coarse values", "a list")
 
 

@@ -11,7 +11,6 @@ from equipoise.study.statistics.deltas import (
 )
 from equipoise.study.statistics.estimates import (
     Estimate,
-    bootstrap_delta_m,
     bootstrap_iqm,
     expanded_percentiles,
     interquartile_mean,
@@ -44,7 +43,6 @@ __all__ = [
     "Estimate",
     "Friedman",
     "additive_epsilon",
-    "bootstrap_delta_m",
     "bootstrap_iqm",
     "change",
     "compare",

@@ -82,49 +82,6 @@ def paired_delta_m(
     return found if found.runs >= 3 else Estimate(found.value, np.nan, np.nan, found.runs)
 
 
-def bootstrap_delta_m(
-    scores: Array,
-    reference: Array,
-    higher_is_better: Mask,
-    task_of: NDArray[np.int64],
-    plain: Mask | None = None,
-    draws: int = 4000,
-    seed: int = 0,
-) -> Estimate:
-    """Delta_m of one arm with a stratified bootstrap interval that includes the reference's own noise.
-
-    For runs that are not paired; where they are, :func:`paired_delta_m` leaves out what they share. The runs
-    of the arm are drawn with replacement, each with all its metrics; the runs of each task's single-task
-    network are drawn apart from those of the others, being separate networks.
-
-    Args:
-        scores: of the arm, ``[S, M]``.
-        reference: of the single-task networks, ``[S', M]``.
-        higher_is_better: ``[M]``.
-        task_of: ``[M]``.
-        plain: metrics whose change is a plain difference, ``[M]``; none by default.
-        draws: B.
-        seed: of the draws.
-    """
-    plain = np.zeros(len(task_of), dtype=bool) if plain is None else plain
-
-    def delta(arm: Array, base: Array) -> Array:
-        return delta_m(_changes(arm, base, higher_is_better, plain), task_of)
-
-    value = float(delta(scores.mean(0), reference.mean(0)))
-    runs = len(scores)
-    if min(runs, len(reference)) < 3:  # two runs have three resamples: no interval
-        return Estimate(value, np.nan, np.nan, runs)
-    random = np.random.default_rng(seed)
-    arm = scores[random.integers(runs, size=(draws, runs))].mean(1)
-    base = np.empty((draws, scores.shape[1]))
-    for task in np.unique(task_of):
-        drawn = random.integers(len(reference), size=(draws, len(reference)))
-        base[:, task_of == task] = reference[:, task_of == task][drawn].mean(1)
-    low, high = expanded_percentiles(delta(arm, base), min(runs, len(reference)))
-    return Estimate(value, low, high, runs)
-
-
 def expanded_percentiles(resampled: Array, runs: int, level: float = 0.95) -> tuple[float, float]:
     r"""Bootstrap percentiles widened for few runs.
 

@@ -308,7 +308,9 @@ def test_comparisons_with_all_baselines_are_one_family_and_baselines_meet_once(t
     }
     gaps = [gap for each in found.arms for gap in each.against.values()]
     smallest = min([*gaps, found.joint], key=lambda gap: gap.p)
-    assert smallest.p_holm == pytest.approx(min(10 * smallest.p, 1))
+    assert len(gaps) == 9
+    # More than Bonferroni's ten: the variances are borrowed from few arms.
+    assert smallest.p_holm == 1 or smallest.p_holm > 10 * smallest.p
 
 
 def sharing(by, lost=()):

@@ -1,5 +1,6 @@
 """The statistics of a comparison, as functions on arrays."""
 
+from equipoise.study.statistics.calibration import multipliers
 from equipoise.study.statistics.deltas import (
     Array,
     Change,
@@ -58,6 +59,7 @@ __all__ = [
     "mean_interval",
     "mean_rank",
     "moderated",
+    "multipliers",
     "near_zero",
     "paired_delta_m",
     "paired_deltas",

@@ -92,7 +92,7 @@ def test_the_template_runs_as_it_is(call):
     written_files = sorted(path.name for path in Path().iterdir())
     assert written_files == ["shapes.py", "shapes.toml"], "a check writes nothing"
     ran = call(
-        "run", "shapes.toml", "--seeds", "1", "--epochs", "1", "--methods", "uw",
+        "run", "shapes.toml", "--seeds", "3", "--epochs", "1", "--methods", "uw",
         "--executor", "inline", "--no-report",
     )  # fmt: skip
     assert ran.exit_code == 0, ran.stderr

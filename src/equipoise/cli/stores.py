@@ -14,9 +14,10 @@ from rich.table import Table
 
 from equipoise.cli.progress import describe
 from equipoise.cli.told import told
-from equipoise.study import Store, parse
+from equipoise.study import Store
 from equipoise.study.export import export
 from equipoise.study.merge import merge
+from equipoise.study.selection import study_of
 from equipoise.study.shelf import entries, remove
 from equipoise.study.standing import standing
 
@@ -55,7 +56,7 @@ def show(
     """Show a study: what it compares, how far it is, and what failed."""
     with told(), Store(store, read_only=True) as opened:
         arms = standing(opened)
-        typer.echo(parse(opened.get("spec"), str(store)).to_toml())
+        typer.echo(study_of(opened).to_toml())
         table = _table("arm", "tuning", "final")
         for arm in arms:
             # Where every seed tunes for itself, final trials are among those of tuning.

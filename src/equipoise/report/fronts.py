@@ -13,6 +13,7 @@ from equipoise.report.look import ACCENT, BETTER, INK, PAPER, SOFT, WORSE, Row, 
 from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import Findings
 from equipoise.study.analyses import Front, Method
+from equipoise.study.labels import is_frozen
 from equipoise.study.statistics import Difference
 from equipoise.study.verdict import interval, signed
 
@@ -90,7 +91,7 @@ def front_chart(front: Front, i: int, j: int) -> Spec:
 def _placed(method: Method, i: int, j: int) -> Row:
     spread = method.values.std(axis=0, ddof=1) if len(method.values) > 1 else np.zeros(2)
     error = spread / np.sqrt(len(method.values)) if len(method.values) > 1 else 0 * method.mean
-    still = method.label.startswith("frozen ")
+    still = is_frozen(method.label)
     x, y = float(method.mean[i]), float(method.mean[j])
     color = BETTER if method.shown() else SOFT if still else ACCENT
     return {

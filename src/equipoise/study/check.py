@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from equipoise.study.run import Setting, prepared
+from equipoise.study.preparing import Setting, prepared
 from equipoise.study.spec import Spec
 from equipoise.study.train import run
 from equipoise.study.trial import Trial

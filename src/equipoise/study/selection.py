@@ -59,7 +59,7 @@ def study_of(store: Store) -> Spec:
     content = store.get("spec")
     if content is None:
         raise ValueError(f"{str(store.path)!r} holds no study yet")
-    return parse(content, str(store.path))
+    return parse(content, str(store.path), stored=True)
 
 
 def described(store: Store, spec: Spec) -> dict[str, Any]:

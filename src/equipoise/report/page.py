@@ -75,7 +75,7 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "found": found,
         "spec": found.spec,
         "protocol": PROTOCOLS[found.spec.protocol],
-        "verdict": headline(found),
+        "verdict": headline(found, seen.fronts),
         "advice": advice(found),
         "sentences": [
             sentence(each, baseline)

@@ -12,7 +12,7 @@ from equipoise.study import Inline, run
 
 KEYS = {
     *("study", "problem", "protocol", "seeds", "reference", "baselines", "verdict", "advice"),
-    *("warnings", "arms", "comparisons", "store", "report"),
+    *("warnings", "arms", "single_task", "comparisons", "store", "report"),
 }
 
 

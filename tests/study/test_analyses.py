@@ -235,7 +235,7 @@ def test_a_sweep_runs_the_comparison_at_every_size(tmp_path):
     options = {"sweep": {"rows": [48, 96]}, "methods": ["uw", "gls"], "tuning": "per seed"}
     found = fakes.ran(tmp_path, ended, **options)
     with Store(tmp_path / "fake.db") as store:
-        small, large = sizes(store, found)
+        small, large = sizes(store, found, [])
     assert (small.setting, large.setting) == ("rows = 48", "rows = 96")
     assert found.settings == ("rows = 48", "rows = 96")
     assert small.spread > 5 * large.spread > 0

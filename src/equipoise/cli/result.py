@@ -36,6 +36,10 @@ def summary(found: Findings) -> dict[str, Any]:
         "advice": advice(found),
         "warnings": [asdict(warning) for warning in warnings(found)],
         "arms": [_arm(found, each) for each in found.arms],
+        "single_task": [
+            {"task": task, **_tuned(found, each), "metrics": _metrics(found, each)}
+            for task, each in found.single.items()
+        ],
         "comparisons": [
             {
                 "arm": each.arm.label,
@@ -51,8 +55,33 @@ def summary(found: Findings) -> dict[str, Any]:
     }
 
 
+def _tuned(found: Findings, each: ArmFindings) -> dict[str, Any]:
+    """The setting that most seeds chose, and what each of them did."""
+    settings = [
+        {
+            "learning_rate": candidate.learning_rate,
+            "weight_decay": candidate.weight_decay,
+            "options": json.loads(candidate.options),
+            "seeds": [found.spec.seeds[place] for place in places],
+        }
+        for candidate, places in each.choice.chosen.items()
+    ]
+    most = dict(settings[0]) if settings else dict.fromkeys(_SETTING)
+    return {**{key: most[key] for key in _SETTING}, "chosen": settings}
+
+
+_SETTING = ("learning_rate", "weight_decay", "options")
+
+
+def _metrics(found: Findings, each: ArmFindings) -> list[dict[str, Any]]:
+    return [
+        {"task": measure.task, "metric": measure.metric, **(asdict(mean) if mean else {})}
+        for measure, mean in zip(found.measures, each.metrics, strict=True)
+        if each.arm.task in (None, measure.task)
+    ]
+
+
 def _arm(found: Findings, each: ArmFindings) -> dict[str, Any]:
-    chosen = each.choice.candidate
     return {
         "arm": each.arm.label,
         "method": each.arm.method,
@@ -61,12 +90,8 @@ def _arm(found: Findings, each: ArmFindings) -> dict[str, Any]:
         "delta_m": asdict(each.delta),
         "rank": each.rank,
         "step_ratio": each.spent.ratio if each.spent else None,
-        "learning_rate": chosen.learning_rate if chosen else None,
-        "options": json.loads(chosen.options) if chosen else None,
-        "metrics": [
-            {"task": measure.task, "metric": measure.metric, **(asdict(mean) if mean else {})}
-            for measure, mean in zip(found.measures, each.metrics, strict=True)
-        ],
+        **_tuned(found, each),
+        "metrics": _metrics(found, each),
         "diverged": each.diverged,
         "failed": list(each.failed),
         "missing": each.missing,

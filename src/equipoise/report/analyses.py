@@ -68,12 +68,13 @@ NOTHING = Seen([], {}, [], [], [], [], [])
 def look(store: Store, found: Findings) -> Seen:
     """Looks into everything that there is."""
     shares, labels = variance_of(found)
+    beside = fronts(found) if found.brute_force else []
     return Seen(
-        fronts=fronts(found) if found.brute_force else [],
+        fronts=beside,
         shares=shares,
         shared=labels,
         sparse=sparse_grids(found),
-        sizes=sizes(store, found),
+        sizes=sizes(store, found, beside),
         convergence=convergence(found),
         flatness=flatness(found),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from equipoise.report.chosen import setting
 from equipoise.report.look import (
     ACCENT,
     BETTER,
@@ -20,7 +21,7 @@ from equipoise.report.look import (
     shortened,
     sized,
 )
-from equipoise.report.tables import SAID, setting
+from equipoise.report.tables import SAID
 from equipoise.study import ArmFindings, Findings
 from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import interval, outcome

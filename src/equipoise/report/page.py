@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from equipoise.report import analyses, extras, maps, panels, tables
 from equipoise.report.charts import gather
+from equipoise.report.chosen import chosen
 from equipoise.report.look import LOOK, MANY, short
 from equipoise.report.table import Table
 from equipoise.study import (
@@ -75,7 +76,7 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "found": found,
         "spec": found.spec,
         "protocol": PROTOCOLS[found.spec.protocol],
-        "verdict": headline(found),
+        "verdict": headline(found, seen.fronts),
         "advice": advice(found),
         "sentences": [
             sentence(each, baseline)
@@ -125,7 +126,11 @@ def _tables(found: Findings) -> dict[str, Table]:
         named |= {"results": tables.overview(found), "per-task": tables.per_task(found)}
     else:
         named["results"] = tables.results(found)
-    named |= {"joint": extras.joint(found), "at-best": extras.at_best(found)}
+    named |= {
+        "chosen": chosen(found),
+        "joint": extras.joint(found),
+        "at-best": extras.at_best(found),
+    }
     named["by-task"] = extras.differences_by_task(found)
     return {name: table for name, table in named.items() if table is not None}
 

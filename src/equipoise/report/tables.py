@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.report.chosen import TUNED, by_seeds
 from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import ArmFindings, Findings
 from equipoise.study.selection import Measure
@@ -127,11 +128,18 @@ def _cost(found: Findings, arms: Sequence[ArmFindings]) -> Group:
 
 
 def _chosen(found: Findings, arms: Sequence[ArmFindings]) -> Group:
-    rates = list(dict.fromkeys(setting(each) for each in found.single.values()))
-    together = ", ".join(rates if len(rates) < 4 else [rates[0], "…", rates[-1]])
-    return Group(
-        ["learning rate"], ["chosen"], [Cell(together)], [[Cell(setting(each))] for each in arms]
-    )
+    """A column for every tuned value."""
+    alone = list(found.single.values())
+    tuned = {name: of for name, of in TUNED.items() if any(of(each) for each in [*alone, *arms])}
+    rows = [[Cell(by_seeds(of(each)), "words") for of in tuned.values()] for each in arms]
+    reference = [_all_of([by_seeds(of(each)) for each in alone]) for of in tuned.values()]
+    return Group(list(tuned), ["chosen"] * len(tuned), reference, rows)
+
+
+def _all_of(texts: Sequence[str]) -> Cell:
+    """What the single-task networks chose, each for itself."""
+    told = list(dict.fromkeys(texts))
+    return Cell(" / ".join(told if len(told) < 4 else [told[0], "…", told[-1]]), "words")
 
 
 def _top(values: Sequence[float]) -> int | None:
@@ -204,17 +212,6 @@ def number(estimate: Estimate | None) -> str:
 def arm_name(each: ArmFindings) -> Cell:
     """The label of an arm."""
     return Cell(each.arm.label, "control" if each.arm.control else "")
-
-
-def setting(each: ArmFindings) -> str:
-    """The learning rate that was chosen, and the values of searched options."""
-    chosen = each.choice.candidate
-    if chosen is None:
-        return EMPTY
-    decays = {one.weight_decay for one in each.choice.scores}
-    decay = f"decay {chosen.weight_decay:g}" if len(decays) > 1 else ""
-    parts = [f"{chosen.learning_rate:g}", decay, chosen.told(*each.arm.search)]
-    return ", ".join(filter(None, parts))
 
 
 def arrow(measure: Measure) -> str:

@@ -10,30 +10,16 @@ import numpy as np
 
 from equipoise.report.figures import colors_of, has, named, reach, zero_line
 from equipoise.report.look import ACCENT, INK, SOFT, Row, Spec, short, sized
-from equipoise.study import ArmFindings, Findings
-
-
-def ratios(found: Findings, each: ArmFindings) -> list[float]:
-    """Time of a step as a multiple of that under equal weights, of every run that has a pair."""
-    equal = next((other for other in found.arms if other.arm.label == "ew"), None)
-
-    def times(arm: ArmFindings) -> list[float]:
-        stored = [None if t is None else found.stored.get(t.id) for t in arm.trials]
-        return [s.cost.step_ms if s and s.cost and s.status == "done" else math.nan for s in stored]
-
-    if equal is None:
-        return []
-    pairs = zip(times(each), times(equal), strict=True)
-    return [own / other for own, other in pairs if math.isfinite(own / other)]
+from equipoise.study import Findings
 
 
 def quality_and_cost(found: Findings) -> Spec | None:
     """Delta_m against the time of a step; lines are its interval, and the fastest and slowest run."""
     rows = []
     for each in found.arms:
-        times = ratios(found, each)
-        if each.spent and times and np.isfinite([each.delta.value, each.spent.ratio]).all():
+        if each.spent and np.isfinite([each.delta.value, each.spent.ratio]).all():
             row = {**named(each), **reach(each.delta), "ratio": each.spent.ratio}
+            times = each.spent.ratios
             rows.append({**row, "fast": min(times), "slow": max(times)})
     if len(rows) < 2:
         return None

@@ -13,7 +13,7 @@ from equipoise.study.selection import Measure
 
 
 def rates(found: Findings, entry: ArmFindings) -> Spec | None:
-    """Validation score of each tuning candidate; the chosen one is filled."""
+    """Validation score of each tuning candidate; those that seeds chose are filled."""
     rows = []
     task = entry.arm.task
     first = None if task is None else _first(found, task)
@@ -26,13 +26,13 @@ def rates(found: Findings, entry: ArmFindings) -> Spec | None:
         at = f"{candidate.learning_rate:g}" if len(varied) > 1 or not tuned else ""
         if first is not None and not first.higher_is_better:
             score = -score
-        chosen = candidate == entry.choice.candidate
+        count = sum(each == candidate for each in entry.choice.by_seed)
         rows.append(
             {
                 "method": entry.arm.label,
                 "at": " ".join(filter(None, [at, *tuned])),
                 "score": score if np.isfinite(score) else None,
-                "chosen": "chosen" if chosen else "tried",
+                "chosen": count,
                 "setting": candidate.told(*entry.arm.search),
                 "trial": ", ".join(_trials(entry, candidate)),
             }
@@ -54,11 +54,12 @@ def rates(found: Findings, entry: ArmFindings) -> Spec | None:
             alt.Tooltip("at:N", title=searched or both),
             alt.Tooltip("setting:N", title="options"),
             alt.Tooltip("score:Q", title=name, format=".4~g"),
+            alt.Tooltip("chosen:Q", title="seeds that chose it"),
             alt.Tooltip("trial:N", title="trial"),
         ],
     )
     dots = base.mark_point(size=50, opacity=1, color=ACCENT, clip=True).encode(
-        fill=alt.condition("datum.chosen == 'chosen'", alt.value(ACCENT), alt.value(PAPER))
+        fill=alt.condition("datum.chosen > 0", alt.value(ACCENT), alt.value(PAPER))
     )
     alone = len({row["at"] for row in rows}) == len(rows)
     lines = base.mark_line(color=FAINT, clip=True)

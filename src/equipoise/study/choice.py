@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,17 +28,29 @@ class Choice:
     complete: bool
 
     @property
+    def chosen(self) -> dict[Candidate, tuple[int, ...]]:
+        """Every candidate that was chosen, with the places of the seeds that did.
+
+        The one of most seeds comes first; of several, the one with the best score. What trials had to reach
+        half-way tells no candidates apart.
+        """
+        places: dict[Candidate, list[int]] = {}
+        scores: dict[Candidate, float] = {}
+        means = self.scores
+        for place, each in enumerate(self.by_seed):
+            if each is not None:
+                plain = replace(each, bars="{}")
+                places.setdefault(plain, []).append(place)
+                scores[plain] = max(
+                    scores.get(plain, -np.inf), np.nan_to_num(means[each], nan=-np.inf)
+                )
+        order = sorted(places, key=lambda each: (-len(places[each]), -scores[each]))
+        return {each: tuple(places[each]) for each in order}
+
+    @property
     def candidate(self) -> Candidate | None:
-        """The candidate that most seeds chose; of several, the one with the best score."""
-        chosen = [each for each in self.by_seed if each is not None]
-        if not chosen:
-            return None
-        scores = self.scores
-
-        def worth(each: Candidate) -> tuple[int, float]:
-            return chosen.count(each), scores[each] if np.isfinite(scores[each]) else -np.inf
-
-        return max(dict.fromkeys(chosen), key=worth)
+        """The candidate that most seeds chose."""
+        return next(iter(self.chosen), None)
 
     @property
     def scores(self) -> dict[Candidate, float]:

@@ -16,17 +16,22 @@ class Spent:
 
     Attributes:
         step_ms: wall time of a step, the median over runs.
-        ratio: to equal weighting, the median over runs paired by seed.
+        ratios: of the runs that equal weighting has a pair for, to that of the same seed.
         backwards: backward passes through the trunk in a step.
         seconds: wall time of a run.
         samples: training examples seen in a run.
     """
 
     step_ms: float
-    ratio: float
+    ratios: tuple[float, ...]
     backwards: float
     seconds: float
     samples: int
+
+    @property
+    def ratio(self) -> float:
+        """Time of a step as a multiple of that under equal weighting: the median over pairs of runs."""
+        return float(np.median(self.ratios)) if self.ratios else float("nan")
 
 
 def spent(runs: Sequence[Stored | None], base: Sequence[Stored | None]) -> Spent | None:
@@ -38,11 +43,10 @@ def spent(runs: Sequence[Stored | None], base: Sequence[Stored | None]) -> Spent
     ]
     if not pairs:
         return None
-    ratios = [own.step_ms / other.step_ms for own, other in pairs if other]
     costs = [cost for cost, _ in pairs]
     return Spent(
         step_ms=float(np.median([cost.step_ms for cost in costs])),
-        ratio=float(np.median(ratios)) if ratios else float("nan"),
+        ratios=tuple(own.step_ms / other.step_ms for own, other in pairs if other),
         backwards=float(np.mean([cost.backwards / cost.steps for cost in costs])),
         seconds=float(np.median([cost.seconds for cost in costs])),
         samples=costs[0].samples,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from equipoise.study.analyses import fronts
+from equipoise.study.analyses import Front, fronts
 from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.findings import Findings
 from equipoise.study.fixed import FIXED
@@ -105,8 +106,13 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def headline(found: Findings) -> list[Sentence]:
-    """The verdict in few sentences: over each baseline in its order, and over single tasks."""
+def headline(found: Findings, seen: Sequence[Front] | None = None) -> list[Sentence]:
+    """The verdict in few sentences: over each baseline in its order, and over single tasks.
+
+    Args:
+        found: of a study.
+        seen: its fronts, where they are known already.
+    """
     sentences = []
     for baseline in found.baselines:
         method = found.arm(baseline).arm.method
@@ -127,14 +133,15 @@ def headline(found: Findings) -> list[Sentence]:
                 "untested",
             )
         ]
-    return [*sentences, *_beside_front(found), _joint(found)]
+    return [*sentences, *_beside_front(found, seen), _joint(found)]
 
 
-def _beside_front(found: Findings) -> list[Sentence]:
+def _beside_front(found: Findings, seen: Sequence[Front] | None) -> list[Sentence]:
     """Which methods lie beyond the front of fixed weights, where these were tried all along it."""
     if not found.brute_force:
         return []
-    front = next((each for each in fronts(found) if each.kind == "test loss"), None)
+    seen = fronts(found) if seen is None else seen
+    front = next((each for each in seen if each.kind == "test loss"), None)
     tested = [] if front is None else [m for m in front.methods if np.isfinite(m.p_holm)]
     if not tested:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,19 +34,21 @@ class Size:
     epsilon: dict[str, float]
 
 
-def sizes(store: Store, main: Findings) -> list[Size]:
+def sizes(store: Store, main: Findings, seen: Sequence[Front]) -> list[Size]:
     """A study at every setting of its sweep; empty where it sweeps nothing.
 
     Args:
         store: its trials.
         main: the findings at its main setting.
+        seen: the fronts there.
     """
     settings = main.settings if len(main.settings) > 1 else ()
     told: list[Size] = []
     before: list[Front] = []
     for name in settings:
-        found = main if name == settings[0] else findings(store, setting=name)
-        here = fronts(found) if found.brute_force else []
+        first = name == settings[0]
+        found = main if first else findings(store, setting=name)
+        here = list(seen) if first else fronts(found) if found.brute_force else []
         epsilon: dict[str, float] = {
             one.kind: _epsilon(one, two)
             for one in here

@@ -295,8 +295,9 @@ def test_the_weighting_protocol_refines_the_temperature_and_tries_every_weight(t
     uw_so = found.arm("uw_so")
     tried = sorted({c.option("temperature") for c in uw_so.choice.scores})
     assert uw_so.choice.complete and len(tried) == 8
-    assert "candidates for most arms, and for fixed weights (tuned) 18, uw_so 12" in " ".join(
-        each.text for each in warnings(found)
+    assert (
+        "candidates were fixed weights (tuned) 18, uw_so 12, and 2 for each of the others"
+        in " ".join(each.text for each in warnings(found))
     )
     assert headline(found)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.ends import ends
 from equipoise.study.findings import Findings
+from equipoise.study.missing import missing
 from equipoise.study.trial import SINGLE_TASK
+from equipoise.study.words import counted, some
 
 
 @dataclass(frozen=True)
@@ -27,18 +30,16 @@ class Warning:
 
 
 def warnings(found: Findings) -> list[Warning]:
-    """All warnings that apply."""
-    return [Warning(name, text) for name, check in CHECKS.items() for text in check(found)]
+    """All warnings that apply; before a study is finished those that the rest of it cannot change."""
+    later = () if missing(found) is None else MAY_CHANGE
+    told = [(name, check) for name, check in CHECKS.items() if name not in later]
+    return [Warning(name, text) for name, check in told for text in check(found)]
 
 
 def _unfinished(found: Findings) -> Iterator[str]:
-    open_arms = [each for each in found.all_arms if not each.choice.complete]
-    runs = sum(len(each.missing) for each in found.all_arms)
-    if open_arms or runs:
-        yield (
-            f"The study is not finished: tuning of {len(open_arms)} arms and {runs} final trials are "
-            f"missing. The same command goes on where it stopped."
-        )
+    left = missing(found)
+    if left is not None:
+        yield f"{left.text} The same command goes on where it stopped."
 
 
 def _failed(found: Findings) -> Iterator[str]:
@@ -53,9 +54,11 @@ def _failed(found: Findings) -> Iterator[str]:
 def _diverged(found: Findings) -> Iterator[str]:
     for each in found.all_arms:
         if each.diverged:
+            out = "that one is" if len(each.diverged) == 1 else "they are"
             yield (
-                f"{each.arm.label} diverged in {len(each.diverged)} of {len(each.runs)} final trials; "
-                f"they are left out of its means, and it is never called better."
+                f"{each.arm.label} diverged in {len(each.diverged)} of "
+                f"{counted(len(each.runs), 'final trial')}; {out} left out of its means, and it is never "
+                f"called better."
             )
     lost = defaultdict(list)
     for each in found.all_arms:
@@ -72,7 +75,12 @@ def _diverged(found: Findings) -> Iterator[str]:
         for each in found.all_arms
         if each.choice.complete and each.choice.candidate is None and any(each.plan.tried)
     ]
-    still = [label for label, each in found.frozen.items() if not any(each.plan.tried)]
+    # Before a method has chosen, there is nothing to freeze.
+    still = [
+        label
+        for label, each in found.frozen.items()
+        if found.arm(label).choice.complete and not any(each.plan.tried)
+    ]
     if still:
         yield f"No weights, or not all positive, that could be frozen: {', '.join(still)}."
     if none:
@@ -80,36 +88,18 @@ def _diverged(found: Findings) -> Iterator[str]:
 
 
 def _edge(found: Findings) -> Iterator[str]:
-    at: dict[tuple[str, str], list[str]] = defaultdict(list)
-    # The best of a few draws is often the lowest or the highest of them.
-    for each in found.all_arms if found.spec.how == "grid" else ():
-        chosen = each.choice.candidate
-        if chosen is None:
-            continue
-        tried = {"learning rate": [one.learning_rate for one in each.choice.scores]}
-        values = {"learning rate": chosen.learning_rate, "weight decay": chosen.weight_decay}
-        tried["weight decay"] = [one.weight_decay for one in each.choice.scores]
-        for option in each.arm.search:
-            given = [one.option(option) for one in each.choice.scores]
-            if all(isinstance(value, int | float) for value in given):
-                tried[option], values[option] = given, chosen.option(option)
-        for name, value in values.items():
-            if len(set(tried[name])) > 1 and value in (min(tried[name]), max(tried[name])):
-                side = "lowest" if value == min(tried[name]) else "highest"
-                at[name, side].append(each.arm.label)
-    for (name, side), labels in at.items():
-        beyond = "below" if side == "lowest" else "above"
+    for each in ends(found):
+        beyond = "below" if each.side == "lowest" else "above"
+        where = f"was the {each.side} tried"
+        if each.drawn:
+            side = "lower" if each.side == "lowest" else "upper"
+            where = (
+                f"lay at the {side} edge of its range, {each.limits[0]:g} to {each.limits[1]:g},"
+            )
         yield (
-            f"The best {name} was the {side} tried for {_some(labels)}: a better one may lie "
+            f"The best {each.name} {where} for {some(each.labels)}: a better one may lie "
             f"{beyond}. Widen what is tried on that side."
         )
-
-
-def _some(labels: Sequence[str], most: int = 6) -> str:
-    """Names, or the first of them and the number of the others."""
-    if len(labels) <= most:
-        return ", ".join(labels)
-    return f"{', '.join(labels[: most - 1])} and {len(labels) - most + 1} others"
 
 
 def _stand_in(found: Findings) -> Iterator[str]:
@@ -125,22 +115,23 @@ def _few_rates(found: Findings) -> Iterator[str]:
     tried = {one.learning_rate for one in found.arm("ew").choice.scores}
     if len(tried) < 3:
         yield (
-            f"Only {len(tried)} learning rate(s) were tried for each method; methods "
-            f"differ in the scale of their updates, so that a comparison may be one of learning rates."
+            f"Only {counted(len(tried), 'learning rate')} {'was' if len(tried) == 1 else 'were'} tried for "
+            f"each method; methods differ in the scale of their updates, so that a comparison may be one "
+            f"of learning rates."
         )
 
 
 def _few_seeds(found: Findings) -> Iterator[str]:
     seeds = len(found.spec.seeds)
     if seeds < 5:
-        yield f"{seeds} seed(s): intervals are wide or missing. Take at least 5."
+        yield f"{counted(seeds, 'seed')} only: intervals are wide or missing. Take at least 5."
 
 
 def _no_first_loss(found: Findings) -> Iterator[str]:
     none = [task for task, loss in found.problem["first_losses"].items() if abs(loss) < 1e-12]
     if none:
         yield (
-            f"The loss of {_some(none)} is 0 before training: weights and temperatures that are sought by "
+            f"The loss of {some(none)} is 0 before training: weights and temperatures that are sought by "
             f"the size of the first losses mean nothing. Is it the right loss?"
         )
 
@@ -181,15 +172,16 @@ def _spread(each: ArmFindings) -> float:
 def _budgets(found: Findings) -> Iterator[str]:
     sizes = {e.arm.label: e.arm.space.size for e in found.all_arms if not e.arm.frozen}
     usual = sizes["ew"]
-    more = ", ".join(f"{label} {size}" for label, size in sizes.items() if size != usual)
+    more = [f"{label} {size}" for label, size in sizes.items() if size != usual]
     if more:
         yield (
-            f"Tuning budgets differ: {usual} candidates for most arms, and for {more}. More candidates find "
-            f"better settings by chance."
+            f"Tuning budgets differ: candidates were {', '.join(more)}, and {usual} for each of the others. "
+            f"More candidates find better settings by chance."
         )
     samples = {each.arm.label: each.spent.samples for each in found.arms if each.spent}
     if len(set(samples.values())) > 1:
-        yield f"Methods saw different numbers of examples: {samples}."
+        told = ", ".join(f"{label} {count:,}" for label, count in samples.items())
+        yield f"Methods saw different numbers of examples: {told}."
 
 
 def _untuned(found: Findings) -> Iterator[str]:
@@ -243,8 +235,9 @@ def _crowded(found: Findings) -> Iterator[str]:
         workers, cores = facts.get("workers"), facts.get("cores")
         if workers and cores and workers * facts.get("threads", 1) > cores:
             yield (
-                f"{workers} workers of {facts.get('threads', 1)} thread(s) shared {cores} cores: times of "
-                f"steps are not comparable between methods. Take at most {cores} workers to compare them."
+                f"{counted(workers, 'worker')} of {counted(facts.get('threads', 1), 'thread')} shared "
+                f"{counted(cores, 'core')}: times of steps are not comparable between methods. Take at most "
+                f"{counted(cores, 'worker')} to compare them."
             )
 
 
@@ -294,3 +287,5 @@ CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "crowded": _crowded,
     "environments": _versions,
 }
+# What the rest of a study may change is not said before it has run.
+MAY_CHANGE = ("stand-in", "edge", "few-rates", "near-zero", "noise", "budgets", "one-rate")

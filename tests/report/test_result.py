@@ -12,7 +12,8 @@ from equipoise.study import Inline, run
 
 KEYS = {
     *("study", "problem", "protocol", "seeds", "reference", "baselines", "verdict", "advice"),
-    *("warnings", "arms", "single_task", "comparisons", "store", "report"),
+    *("warnings", "arms", "single_task", "comparisons", "robust"),
+    *("stability", "store", "report"),
 }
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from equipoise.cli.result import summary, to_json
+from equipoise.cli.result import summary, summary_across, to_json
 from equipoise.cli.running import need_report
 from equipoise.cli.told import told
 from equipoise.study import Store, findings
+from equipoise.study.across import across, load
 
 
 def report_command(
@@ -32,11 +33,10 @@ def report_command(
 ) -> None:
     """Write the report of a study: one HTML file that works offline, Markdown and CSV.
 
-    Several files, of different problems, give one report across problems and one of each.
+    Several files, of different problems, give one report across problems and one of each; with --json the
+    ranks over them.
     """
     with told():
-        if as_json and len(stores) > 1:
-            raise ValueError("--json prints one study; give one file at a time")
         page: Path | None = None
         if out is not None or figures is not None or not as_json:
             need_report()
@@ -45,14 +45,18 @@ def report_command(
         if figures is not None:
             _draw(stores, figures)
         if as_json:
-            with Store(stores[0], read_only=True) as opened:
-                result = summary(findings(opened))
-            facts = {"store": str(stores[0]), "report": page and str(page)}
-            typer.echo(to_json({**result, **facts}))
+            typer.echo(to_json({**_told(stores), "report": page and str(page)}))
         else:
             typer.echo(page)
         if show and page is not None:
             webbrowser.open(page.resolve().as_uri())
+
+
+def _told(stores: list[Path]) -> dict[str, Any]:
+    if len(stores) > 1:
+        return summary_across(across(load(stores)))
+    with Store(stores[0], read_only=True) as opened:
+        return {**summary(findings(opened)), "store": str(stores[0])}
 
 
 def _write(stores: list[Path], out: Path | None) -> Path:

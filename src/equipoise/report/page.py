@@ -72,7 +72,7 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "tables": {name: table.copies() for name, table in shown_tables.items()},
     }
     return {
-        "title": title_of(found),
+        "title": found.title,
         "found": found,
         "spec": found.spec,
         "protocol": PROTOCOLS[found.spec.protocol],
@@ -92,6 +92,11 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
             for label, color in zip(panels.highlighted(found), panels.HIGHLIGHTS, strict=False)
             if label in labels
         ],
+        "shown_arms": [
+            pair
+            for pair in zip(panels.highlighted(found), panels.HIGHLIGHTS, strict=False)
+            if pair[0] != "single-task"
+        ],
         "pairs": panels.pair_colors(found, equal) if equal else {},
         "mapped": panels.mapped(found),
         "tasks": panels.task_colors(found),
@@ -105,13 +110,8 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "toml": study_of(store).to_toml(),
         "command": command,
         "data": embedded(data),
-        "bundle": _bundle(),
+        "bundle": bundle(),
     }
-
-
-def title_of(found: Findings) -> str:
-    """What the study calls itself, or its problem."""
-    return str(found.spec.name or found.problem["name"])
 
 
 def embedded(data: object) -> Markup:
@@ -185,7 +185,7 @@ def _facts(found: Findings) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _bundle() -> Markup:
+def bundle() -> Markup:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     if "</script" in script:

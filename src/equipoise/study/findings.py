@@ -85,6 +85,11 @@ class Findings:
         return next(each for each in self.arms if each.arm.label == label)
 
     @property
+    def title(self) -> str:
+        """What the study calls itself, or its problem."""
+        return str(self.spec.name or self.problem["name"])
+
+    @property
     def brute_force(self) -> bool:
         """Whether fixed weights were tried all along the front."""
         return self.arm(FIXED).arm.exhaustive

@@ -18,7 +18,7 @@ from equipoise.study.statistics.estimates import (
     paired_delta_m,
     paired_deltas,
 )
-from equipoise.study.statistics.families import Difference, compare, holm, paired_differences
+from equipoise.study.statistics.families import Difference, compare, holm
 from equipoise.study.statistics.fronts import additive_epsilon, front, hypervolume, igd_plus
 from equipoise.study.statistics.moderation import moderated, paired_tests
 from equipoise.study.statistics.power import seeds_needed, smallest_detectable
@@ -61,7 +61,6 @@ __all__ = [
     "near_zero",
     "paired_delta_m",
     "paired_deltas",
-    "paired_differences",
     "paired_tests",
     "performance_profile",
     "probability_of_improvement",

@@ -106,17 +106,6 @@ def compare(
     }
 
 
-def paired_differences(values: Array, against: Array) -> list[Difference]:
-    """Plain paired t tests of each arm with one baseline, as one family.
-
-    Args:
-        values: ``[A, S]``, NaN where a run is missing.
-        against: of the baseline, ``[S]``.
-    """
-    found = compare(np.vstack([against[None], values]), [0], prior=0.0)
-    return [found[arm, 0] for arm in range(1, len(values) + 1)]
-
-
 def holm(p: Array) -> Array:
     """Holm's step-down correction of p values ``[..., C]``; NaN stays NaN and is not counted.
 

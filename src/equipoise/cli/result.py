@@ -22,6 +22,7 @@ def summary(found: Findings) -> dict[str, Any]:
         "seeds": list(found.spec.seeds),
         "reference": found.reference,
         "baselines": found.baselines,
+        "gate": found.gate,
         "verdict": [each.text for each in headline(found)],
         "advice": advice(found),
         "warnings": [asdict(warning) for warning in warnings(found)],

@@ -33,12 +33,13 @@ from equipoise.study.questions import PROTOCOLS
 from equipoise.study.selection import study_of
 
 
-def write(store: Store, out: Path | None = None) -> Path:
+def write(store: Store, out: Path | None = None, gate: bool = False) -> Path:
     """Writes ``NAME.html``, ``NAME.md`` and ``NAME.csv``.
 
     Args:
         store: a study, finished or not.
         out: the HTML file; None puts it beside the store.
+        gate: as for :func:`~equipoise.study.findings`.
 
     Returns:
         The path of the HTML file.
@@ -47,7 +48,7 @@ def write(store: Store, out: Path | None = None) -> Path:
         ValueError: the store holds no study yet.
     """
     page = (out or store.path).with_suffix(".html")
-    found = findings(store)
+    found = findings(store, gate=gate)
     command = f"equipoise run {page.stem}.toml --out {store.path.name}"
     facts = context(store, found, command)
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from equipoise.study import mishaps
 from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.ends import ends
 from equipoise.study.findings import Findings
@@ -40,51 +40,6 @@ def _unfinished(found: Findings) -> Iterator[str]:
     left = missing(found)
     if left is not None:
         yield f"{left.text} The same command goes on where it stopped."
-
-
-def _failed(found: Findings) -> Iterator[str]:
-    for stored in found.stored.values():
-        if stored.status == "failed" and stored.trial.stage == "tune":
-            yield f"{_who(found, stored.trial.id)} failed: {_last_line(stored.note)}"
-    for each in found.all_arms:
-        for seed, error in each.failed.items():
-            yield f"{each.arm.label}, final trial of seed {seed} failed: {_last_line(error)}"
-
-
-def _diverged(found: Findings) -> Iterator[str]:
-    for each in found.all_arms:
-        if each.diverged:
-            out = "that one is" if len(each.diverged) == 1 else "they are"
-            yield (
-                f"{each.arm.label} diverged in {len(each.diverged)} of "
-                f"{counted(len(each.runs), 'final trial')}; {out} left out of its means, and it is never "
-                f"called better."
-            )
-    lost = defaultdict(list)
-    for each in found.all_arms:
-        for tried in each.plan.tried:
-            for candidate, trials in tried.items():
-                stored = [found.stored[trial.id] for trial in trials if trial.id in found.stored]
-                if any(one.status in ("diverged", "failed") for one in stored):
-                    lost[each.arm.label].append(f"{candidate.learning_rate:g}")
-    if lost:
-        named = "; ".join(f"{k} at {', '.join(dict.fromkeys(v))}" for k, v in lost.items())
-        yield f"Tuning trials that diverged or failed were not chosen: {named}."
-    none = [
-        each.arm.label
-        for each in found.all_arms
-        if each.choice.complete and each.choice.candidate is None and any(each.plan.tried)
-    ]
-    # Before a method has chosen, there is nothing to freeze.
-    still = [
-        label
-        for label, each in found.frozen.items()
-        if found.arm(label).choice.complete and not any(each.plan.tried)
-    ]
-    if still:
-        yield f"No weights, or not all positive, that could be frozen: {', '.join(still)}."
-    if none:
-        yield f"Nothing finished in tuning, so there are no final trials, for: {', '.join(none)}."
 
 
 def _edge(found: Findings) -> Iterator[str]:
@@ -206,39 +161,13 @@ def _one_rate(found: Findings) -> Iterator[str]:
             )
 
 
-def _pairing(found: Findings) -> Iterator[str]:
-    """Checks on what was measured that runs of a seed really shared their start and their batches."""
-    for seed in found.spec.seeds:
-        stored = [
-            found.stored[trial.id]
-            for each in found.arms
-            for trial in each.runs
-            if trial.seed == seed and found.found.finished(trial)
-        ]
-        if len({each.initial for each in stored}) > 1:
-            yield f"Runs of seed {seed} did not start from the same weights: pairs are not pairs."
-        if len({each.order for each in stored}) > 1:
-            yield f"Runs of seed {seed} did not see the same batches: pairs are not pairs."
-
-
-def _versions(found: Findings) -> Iterator[str]:
-    if len(found.environments) > 1:
+def _gates(found: Findings) -> Iterator[str]:
+    if found.gate and len(found.baselines) > 1:
         yield (
-            f"Trials ran in {len(found.environments)} different environments (listed below); times and "
-            f"last digits may differ between them."
+            f"Baselines are met in their order, {', '.join(found.baselines)}: nothing is said of a later one "
+            f"before a difference to the earlier ones is shown. That holds its level only if it was decided "
+            f"on before looking."
         )
-
-
-def _crowded(found: Findings) -> Iterator[str]:
-    """More computing threads than cores: steps wait for each other, those of gradient methods longest."""
-    for facts in found.environments.values():
-        workers, cores = facts.get("workers"), facts.get("cores")
-        if workers and cores and workers * facts.get("threads", 1) > cores:
-            yield (
-                f"{counted(workers, 'worker')} of {counted(facts.get('threads', 1), 'thread')} shared "
-                f"{counted(cores, 'core')}: times of steps are not comparable between methods. Take at most "
-                f"{counted(cores, 'worker')} to compare them."
-            )
 
 
 def _sgd(found: Findings) -> Iterator[str]:
@@ -254,38 +183,28 @@ def _sgd(found: Findings) -> Iterator[str]:
         )
 
 
-def _who(found: Findings, trial: str) -> str:
-    stored = found.stored[trial].trial
-    name = f"single-task {stored.task}" if stored.method == SINGLE_TASK else stored.method
-    return f"{name}, {'tuning' if stored.stage == 'tune' else 'final'} trial at {stored.learning_rate:g}"
-
-
-def _last_line(error: str) -> str:
-    lines = error.strip().splitlines()
-    return lines[-1] if lines else "no message"
-
-
 # Options that the method's own paper chooses on validation for each problem.
 TUNED_BY_PAPER: Mapping[str, str] = {"uw_so": "temperature"}
 
 CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "unfinished": _unfinished,
-    "failed": _failed,
-    "diverged": _diverged,
+    "failed": mishaps.failed,
+    "diverged": mishaps.diverged,
     "stand-in": _stand_in,
     "edge": _edge,
     "few-rates": _few_rates,
     "few-seeds": _few_seeds,
     "near-zero": _near_zero,
     "first-loss": _no_first_loss,
+    "gates": _gates,
     "noise": _noise,
     "budgets": _budgets,
     "untuned": _untuned,
     "one-rate": _one_rate,
-    "pairing": _pairing,
+    "pairing": mishaps.pairing,
     "sgd": _sgd,
-    "crowded": _crowded,
-    "environments": _versions,
+    "crowded": mishaps.crowded,
+    "environments": mishaps.versions,
 }
 # What the rest of a study may change is not said before it has run.
 MAY_CHANGE = ("stand-in", "edge", "few-rates", "near-zero", "noise", "budgets", "one-rate")

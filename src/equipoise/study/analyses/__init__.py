@@ -1,6 +1,6 @@
 """What a study says beyond its comparison: fronts, sensitivity, size, and the way to the minimum."""
 
-from equipoise.study.analyses.front import Front, Method, Point, dominated, fronts
+from equipoise.study.analyses.front import Front, Method, Point, fronts
 from equipoise.study.analyses.minima import Convergence, Flatness, convergence, flatness
 from equipoise.study.analyses.per_task import TaskDifference, per_task
 from equipoise.study.analyses.robust import (
@@ -26,7 +26,6 @@ __all__ = [
     "Stability",
     "TaskDifference",
     "convergence",
-    "dominated",
     "flatness",
     "fronts",
     "per_task",

@@ -19,7 +19,13 @@ from equipoise.study.statistics.estimates import (
     paired_deltas,
 )
 from equipoise.study.statistics.families import Difference, compare, holm
-from equipoise.study.statistics.fronts import additive_epsilon, front, hypervolume, igd_plus
+from equipoise.study.statistics.fronts import (
+    additive_epsilon,
+    dominated,
+    front,
+    hypervolume,
+    igd_plus,
+)
 from equipoise.study.statistics.moderation import moderated, paired_tests
 from equipoise.study.statistics.power import seeds_needed, smallest_detectable
 from equipoise.study.statistics.ranks import (
@@ -48,6 +54,7 @@ __all__ = [
     "compare",
     "delta_m",
     "delta_m_flat",
+    "dominated",
     "expanded_percentiles",
     "friedman",
     "front",

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from equipoise.study.statistics.calibration import multipliers
-from equipoise.study.statistics.families import holm, intervals
+from equipoise.study.statistics.families import gated, holm, intervals
 from equipoise.study.statistics.moderation import LIMIT, PRIOR, PairedTests, paired_tests
 
 Array = NDArray[np.float64]
@@ -150,7 +150,7 @@ def t_tests(prior: float, limit: float = LIMIT, calibrate: bool = True) -> Proce
         tests = paired_tests(values, baselines, prior, limit)
         factors = multipliers(values, baselines, prior, limit) if calibrate else None
         adjusted = holm(tests.p, factors)
-        low, high, _ = intervals(tests, adjusted, factors, LEVEL)
+        low, high, _ = intervals(tests, adjusted, factors, level=LEVEL)
         return Decided(tests, adjusted <= LEVEL, low, high)
 
     return decide
@@ -166,34 +166,6 @@ def gates(values: Array, baselines: Baselines) -> Decided:
     """As the default, but later baselines wait for earlier ones: no intervals."""
     tests = paired_tests(values, baselines)
     return Decided(tests, gated(tests, multipliers(values, baselines)) <= LEVEL)
-
-
-def gated(tests: PairedTests, factors: Array) -> Array:
-    """Corrected p values where later baselines wait for earlier ones, ``[..., C]``.
-
-    Every arm has a chain of comparisons in the order of the baselines. Arms whose chain is not through share
-    the level equally; an arm that is through leaves its share to the others. An untested comparison
-    holds nothing up.
-
-    References:
-        Bretz et al., *A graphical approach to sequentially rejective multiple test procedures*, Statistics
-        in Medicine 2009.
-    """
-    arms = np.unique(tests.arm)
-    chain = np.zeros(tests.p.shape)  # the largest p value up to here in the chain of its arm
-    through = np.zeros((*tests.p.shape[:-1], len(arms)))
-    for place, arm in enumerate(arms):
-        own = tests.arm == arm
-        largest = np.maximum.accumulate(np.nan_to_num(tests.p[..., own], nan=0.0), axis=-1)
-        chain[..., own], through[..., place] = largest, largest[..., -1]
-    ordered = np.sort(through, axis=-1)
-    # What moderation costs or saves beyond m, the worst of all m.
-    left = (len(arms) - np.arange(len(arms))) * (factors / np.arange(1, len(factors) + 1)).max()
-    # The level at which k arms are through, for k = 0 to A - 1.
-    steps = np.maximum.accumulate(ordered * left, axis=-1)
-    reached = np.concatenate([np.zeros_like(steps[..., :1]), steps[..., :-1]], axis=-1)
-    corrected = np.maximum(reached[..., None, :], chain[..., :, None] * left).min(-1)
-    return np.where(np.isnan(tests.p), np.nan, np.minimum(corrected, 1.0))
 
 
 def three_families(values: Array, baselines: Baselines) -> Decided:

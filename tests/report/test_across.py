@@ -1,5 +1,6 @@
 """One report across problems: what is ranked, what is said, what is drawn."""
 
+import json
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 
 from equipoise.cli.commands import app
 from equipoise.report import pictures, pictures_across, write_across
-from equipoise.report.across import across, careful, load, table, verdict
+from equipoise.report.across import table
 from equipoise.report.diagram import diagram, groups
 from equipoise.study import Inline, Store, run
+from equipoise.study.across import across, careful, load, verdict
 
 chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 GAINS = {"gls": 0.3, "scalarization": 0.1, "rlw": -0.1, "rgw": -0.2}
@@ -104,10 +106,35 @@ def test_the_command_takes_several_files_and_draws_the_diagram(stores, tmp_path)
     done = CliRunner().invoke(app, ["report", *arguments], catch_exceptions=False)
     assert done.stdout.strip() == str(tmp_path / "across.html")
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert names == {f"critical-difference.{ending}" for ending in ("png", "svg", "pdf")}
+    kinds = ("critical-difference", "performance-profile")
+    assert names == {f"{kind}.{ending}" for kind in kinds for ending in ("png", "svg", "pdf")}
     assert "var(" not in (tmp_path / "figures" / "critical-difference.svg").read_text()
-    refused = CliRunner().invoke(app, ["report", *map(str, stores), "--json"])
-    assert refused.exit_code == 2 and "one file at a time" in refused.stderr
+
+
+def test_machines_get_ranks_tests_and_counts_of_several_studies(stores):
+    done = CliRunner().invoke(app, ["report", *map(str, stores), "--json"], catch_exceptions=False)
+    told = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert told["report"] is None
+    assert [len(each["seeds"]) for each in told["problems"]] == [4, 3, 3, 3, 3, 3]
+    assert told["friedman"]["problems"] == 6 and told["friedman"]["p"] < 0.05
+    nemenyi = told["nemenyi"]
+    assert nemenyi["best"] == "gls" and "rgw" in nemenyi["behind"]
+    ranks = {each["arm"]: each["rank"] for each in told["arms"]}
+    assert ranks["gls"] == 1 and ranks["rgw"] == 5
+    assert ranks["rgw"] - ranks["gls"] > nemenyi["critical_difference"]
+    gls = next(each for each in told["arms"] if each["arm"] == "gls")
+    assert set(gls["delta_m"]) == {f"problem {number}" for number in range(6)}
+    assert gls["iqm"]["low"] > 0 and gls["chance"]["value"] == 1
+    # Six problems in one direction: 2 of 64 patterns of signs.
+    assert gls["sign_flip_p"] == pytest.approx(2 / 64)
+    assert {each["kind"] for each in told["stability"]} == {"problem", "method"}
+
+
+def test_all_runs_have_a_profile_and_other_yardsticks(stores, tmp_path):
+    page = write_across(stores, tmp_path / "all.html")
+    for text in (page.read_text(), page.with_suffix(".md").read_text()):
+        assert "interquartile mean" in text and "Kendall's tau" in text.replace("&#39;", "'")
+    assert 'data-chart="performance-profile"' in page.read_text()
 
 
 def test_groups_are_the_largest_runs_within_the_critical_difference():

@@ -78,8 +78,45 @@ def test_half_a_study_is_to_be_finished_first(tmp_path):
         run(fakes.spec(), tmp_path / "half.db", Stops())
     with Store(tmp_path / "half.db") as half:
         assert advice(findings(half)) == [
-            "Let the study finish first: the same command goes on where it stopped."
+            "Let the study finish first: 25 of 30 final runs are missing. The same command goes on where it "
+            "stopped."
         ]
+
+
+def test_half_a_study_is_advised_on_what_the_rest_cannot_change(tmp_path):
+    class Stops:
+        def run(self, trials):
+            for trial in trials:
+                if trial.method == "rgw":
+                    raise KeyboardInterrupt
+                rows = tuple(GradientRow(1, *row) for row in [("a", "a", 250.0), ("b", "b", 2.5)])
+                yield trial, replace(fakes.result(trial, (1.0, 2.0, 5.0)), gradients=rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fakes.spec(tuning="per seed"), tmp_path / "half.db", Stops())
+    with Store(tmp_path / "half.db") as half:
+        found = findings(half)
+        # Whether equal weights had run at every seed depends on the order, which is seed by seed.
+        assert not found.arm("ew").complete and len(advice(found)) == 1
+
+
+def test_equal_weights_are_not_compared_with_themselves(tmp_path):
+    said = advice(study(tmp_path, {"ew": 0.2}, methods=["gls"]))
+    assert said[0] == "Take equal weights: shown to be better than tuned fixed weights."
+
+
+def test_what_most_seeds_chose_is_not_told_of_all(tmp_path):
+    def outcome(trial):
+        level = 1.0 + 0.01 * np.random.default_rng([trial.seed, len(trial.method)]).normal()
+        if trial.method == "scalarization":
+            level *= 0.7 if (trial.learning_rate == 0.001) == (trial.seed < 3) else 0.75
+            level *= 1.2 if trial.learning_rate == 0.01 else 1.0
+        return fakes.result(trial, (level, 2 * level, 5 / level))
+
+    run(fakes.spec(tuning="per seed"), tmp_path / "s.db", Inline(outcome))
+    with Store(tmp_path / "s.db") as store:
+        said = advice(findings(store))
+    assert "(the choice of 3 of 5 seeds)" in said[0]
 
 
 def test_advice_is_at_most_four_sentences(tmp_path):
@@ -97,6 +134,8 @@ def test_advice_is_at_most_four_sentences(tmp_path):
         (Estimate(-2.1, -4.2, -0.06, 5), "−2.1 [−4.2, −0.1]"),
         (Estimate(2.0, -0.04, 4.0, 5), "+2.0 [0.0, 4.0]"),
         (Estimate(-2.0, -4.0, 0.0, 5), "−2.0 [−4.0, 0.0]"),
+        (Estimate(-2.1, -4.2, -3e-7, 5), "−2.1 [−4.2, −3e-07]"),
+        (Estimate(0.004, -0.02, 0.03, 5), "0.00 [−0.02, 0.03]"),
     ],
 )
 def test_a_bound_that_does_not_reach_zero_is_not_rounded_to_it(estimate, text):

@@ -11,8 +11,19 @@ from equipoise.cli.result import to_json
 from equipoise.study import Inline, run
 
 KEYS = {
-    *("study", "problem", "protocol", "seeds", "reference", "baselines", "verdict", "advice"),
-    *("warnings", "arms", "single_task", "comparisons", "store", "report"),
+    *(
+        "study",
+        "problem",
+        "protocol",
+        "seeds",
+        "reference",
+        "baselines",
+        "gate",
+        "verdict",
+        "advice",
+    ),
+    *("warnings", "arms", "single_task", "comparisons", "robust"),
+    *("stability", "store", "report"),
 }
 
 
@@ -66,3 +77,24 @@ def test_what_is_not_finite_is_null():
         "a": [None, 1.0],
         "b": [None],
     }
+
+
+def test_gates_let_later_baselines_wait_and_are_told(tmp_path):
+    """gls is better than all; uw is better than random weights, and no better than tuned fixed ones."""
+
+    def outcome(trial):
+        a, b, c = _scores(trial)
+        level = {"gls": 0.8, "rlw": 1.2}.get(trial.method, 1.0)
+        return fakes.result(trial, (a * level, b * level, c / level))
+
+    store = tmp_path / "s.db"
+    run(fakes.spec(methods=["gls", "uw"]), store, Inline(outcome))
+    plain, gated = printed("report", store, "--json"), printed("report", store, "--json", "--gate")
+    assert gated["gate"] and not plain["gate"]
+    assert "gates" in {each["id"] for each in gated["warnings"]}
+    outcomes = [{e["arm"]: e["outcomes"] for e in told["arms"]} for told in (plain, gated)]
+    assert [each["gls"]["rlw"] for each in outcomes] == ["better", "better"]
+    assert [each["uw"]["rlw"] for each in outcomes] == ["better", "undecided"]
+    page = tmp_path / "g.html"
+    printed("report", store, "--json", "--gate", "--out", page)
+    assert "behind a gate that stayed closed" in page.read_text()

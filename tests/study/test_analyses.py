@@ -10,7 +10,6 @@ from equipoise.report.fronts import front_chart
 from equipoise.study import Candidate, Choice, Store, advice, headline, warnings
 from equipoise.study.analyses import (
     convergence,
-    dominated,
     flatness,
     fronts,
     per_task,
@@ -19,6 +18,7 @@ from equipoise.study.analyses import (
     variance_of,
 )
 from equipoise.study.fixed import FIXED
+from equipoise.study.statistics import dominated
 from equipoise.study.trial import MetricRow, WeightRow
 
 FRONTIER = {"protocol": "frontier", "tuning": "per seed", "weight_step": 0.125, "seeds": 5}
@@ -83,6 +83,8 @@ def test_a_method_beyond_the_front_is_found_and_one_on_it_is_not(frontier):
         assert {point.candidate.learning_rate for point in on} == {0.01}
         assert len(on) >= 7 and each.band is not None
         assert each.volume > 0 and each.error > 0 and each.left_out == ()
+        # What lies beyond the front is nearer to all of it.
+        assert 0 <= by["gls"].distance < by["uw"].distance
 
 
 def test_the_verdict_says_who_is_beyond_the_front(frontier):
@@ -295,8 +297,9 @@ def test_the_weighting_protocol_refines_the_temperature_and_tries_every_weight(t
     uw_so = found.arm("uw_so")
     tried = sorted({c.option("temperature") for c in uw_so.choice.scores})
     assert uw_so.choice.complete and len(tried) == 8
-    assert "candidates for most arms, and for fixed weights (tuned) 18, uw_so 12" in " ".join(
-        each.text for each in warnings(found)
+    assert (
+        "candidates were fixed weights (tuned) 18, uw_so 12, and 2 for each of the others"
+        in " ".join(each.text for each in warnings(found))
     )
     assert headline(found)
 

@@ -153,7 +153,7 @@ def test_more_workers_than_cores_are_recorded_and_warned_of(tmp_path):
     environment, told = crowded(tmp_path, workers=3, threads=1, cores=2)
     assert (environment["workers"], environment["cores"]) == (3, 2)
     assert told[0].startswith(
-        "3 workers of 1 thread(s) shared 2 cores: times of steps are not comparable"
+        "3 workers of 1 thread shared 2 cores: times of steps are not comparable"
     )
 
 

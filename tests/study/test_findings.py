@@ -12,6 +12,7 @@ from equipoise.study import Failure, Inline, Store, findings, headline, run, sen
 from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import interval, signed
+from equipoise.study.warnings import MAY_CHANGE
 
 BEST_RATE = 0.01
 
@@ -282,8 +283,34 @@ def test_half_a_study_can_be_looked_at(tmp_path):
         run(fakes.spec(), tmp_path / "s.db", Stops())
     with Store(tmp_path / "s.db") as store:
         found = findings(store)
-    assert "not finished" in warned(found)["unfinished"]
-    assert "Nothing can be said yet" in texts(headline(found))
+    told = warned(found)
+    assert told["unfinished"].startswith(
+        "The study is not finished: 30 of 30 final runs are missing"
+    )
+    assert (
+        "of a, b: Delta_m will change, and is against equal weights meanwhile" in told["unfinished"]
+    )
+    # What the rest may change is not said before.
+    assert not set(told) & set(MAY_CHANGE)
+    said = headline(found)
+    assert "not finished" in said[0].text and "Nothing can be said yet" in said[1].text
+
+
+def test_what_is_known_of_a_study_that_lacks_one_run_comes_after_what_is_missing(tmp_path):
+    class Stops:
+        def run(self, trials):
+            for trial in trials:
+                if (trial.method, trial.seed, trial.stage) == ("rgw", 4, "final"):
+                    raise KeyboardInterrupt
+                yield trial, fakes.result(trial, with_gain(gls=0.1)(trial))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fakes.spec(methods=["gls"]), tmp_path / "s.db", Stops())
+    with Store(tmp_path / "s.db") as store:
+        found = findings(store)
+    said = headline(found)
+    assert said[0].text.startswith("The study is not finished: 2 of 35 final runs are missing.")
+    assert "Better than tuned fixed weights: gls" not in said[0].text
 
 
 def test_cost_is_a_ratio_to_equal_weights_of_the_same_seed(tmp_path):
@@ -430,7 +457,8 @@ def test_a_metric_near_zero_is_compared_in_its_own_units_and_told(tmp_path):
     [
         (Estimate(0.42, -0.21, 1.04, 5), "+0.4 [−0.2, 1.0]"),
         (Estimate(-3.0, -4.0, -2.0, 5), "−3.0 [−4.0, −2.0]"),
-        (Estimate(0.01, -0.04, 0.04, 5), "0.0 [0.0, 0.0]"),
+        (Estimate(0.01, -0.04, 0.04, 5), "+0.01 [−0.04, 0.04]"),
+        (Estimate(-0.01, -0.3, 0.3, 5), "0.0 [−0.3, 0.3]"),
         (Estimate(1.0, np.nan, np.nan, 1), "+1.0"),
     ],
 )

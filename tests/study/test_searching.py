@@ -1,14 +1,28 @@
 """Searches that learn, and what they ask of a trial."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 
+import fakes
 import numpy as np
 import pytest
 import tiny
 
-from equipoise.study import Failure, Inline, Objective, Store, Trial, findings, parse, pruning, run
+from equipoise.study import (
+    Failure,
+    Inline,
+    Objective,
+    Store,
+    Trial,
+    advice,
+    findings,
+    parse,
+    pruning,
+    run,
+    warnings,
+)
 from equipoise.study.selection import measures
 from equipoise.study.train import run as train
 
@@ -177,3 +191,35 @@ def test_an_objective_by_a_metric_and_over_methods():
     assert search.best_value > 5
     with pytest.raises(ValueError, match="give one method"):
         Objective(TINY, ["ew", "uw_so"], [0.01], 1, 8, search={"temperature": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("best", "side"), [(1e-4, "lower"), (1.0, "upper"), (1e-2, None)], ids=["low", "high", "middle"]
+)
+@pytest.mark.parametrize("search", ["random", "optuna"])
+def test_a_choice_at_the_end_of_a_range_is_told(tmp_path, best, side, search):
+    def scores(trial):
+        # The nearer to the best learning rate the better.
+        level = 1 + 0.1 * abs(math.log10(trial.learning_rate / best))
+        return level, 2 * level, 5 / level
+
+    found = fakes.study(
+        tmp_path,
+        scores,
+        protocol="tune",
+        search=search,
+        learning_rates={"low": 1e-4, "high": 1.0},
+        candidates=90 if search == "random" else 24,
+        seeds=3,
+        tuning="per seed",
+    )
+    told = [each.text for each in warnings(found) if each.id == "edge"]
+    said = " ".join(advice(found))
+    if side is None:
+        assert told == [] and "Widen" not in said
+    else:
+        assert f"lay at the {side} edge of its range, 0.0001 to 1, for" in told[0]
+        assert (
+            f"Widen the learning rates {'upwards to 10' if side == 'upper' else 'downwards to 1e-05'}"
+            in said
+        )

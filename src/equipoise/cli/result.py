@@ -17,6 +17,8 @@ from equipoise.study import (
     sentence,
     warnings,
 )
+from equipoise.study.across import Across, careful, verdict
+from equipoise.study.analyses import robust_of, stability_of
 from equipoise.study.verdict import outcome
 
 # Pairs of runs below which a comparison is untested.
@@ -32,6 +34,7 @@ def summary(found: Findings) -> dict[str, Any]:
         "seeds": list(found.spec.seeds),
         "reference": found.reference,
         "baselines": found.baselines,
+        "gate": found.gate,
         "verdict": [each.text for each in headline(found)],
         "advice": advice(found),
         "warnings": [asdict(warning) for warning in warnings(found)],
@@ -52,6 +55,58 @@ def summary(found: Findings) -> dict[str, Any]:
             for each in found.arms
             if baseline in each.against
         ],
+        "robust": [
+            {"baseline": next(iter(found.baselines), None), **asdict(r)} for r in robust_of(found)
+        ],
+        "stability": [asdict(each) for each in stability_of(found)],
+    }
+
+
+def summary_across(found: Across) -> dict[str, Any]:
+    """The result across problems; the keys are documented and stay."""
+    test = found.test
+    ranks = dict(zip(found.labels, [] if test is None else test.ranks.tolist(), strict=False))
+    best = min(ranks, key=lambda label: ranks[label], default=None)
+    robust = {each.label: each for each in found.robust}
+    names = [problem.name for problem in found.problems]
+    return {
+        "problems": [
+            {
+                "name": each.name,
+                "problem": each.found.spec.problem,
+                "store": str(each.path),
+                "seeds": list(each.found.spec.seeds),
+                "verdict": each.line.text,
+            }
+            for each in found.problems
+        ],
+        "verdict": verdict(found),
+        "warnings": careful(found),
+        "friedman": None if test is None else {"p": test.p, "problems": test.problems},
+        "nemenyi": None
+        if test is None
+        else {
+            "critical_difference": test.critical,
+            "level": 0.05,
+            "best": best,
+            "behind": found.behind,
+        },
+        "arms": [
+            {
+                "arm": label,
+                "rank": ranks.get(label),
+                "delta_m": dict(zip(names, own, strict=True)),
+                "iqm": asdict(robust[label].iqm) if label in robust else None,
+                "chance": asdict(chance)
+                if label in robust and (chance := robust[label].chance) is not None
+                else None,
+                "sign_flip_p": robust[label].flips if label in robust else None,
+            }
+            for label, own in zip(found.labels, found.deltas.tolist(), strict=True)
+        ],
+        "baseline": found.baseline or None,
+        "left_out": found.left_out,
+        "stability": [asdict(each) for each in found.stability],
     }
 
 

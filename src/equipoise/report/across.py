@@ -4,105 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from equipoise.report.charts import Chart
 from equipoise.report.diagram import diagram
 from equipoise.report.look import LOOK, light
-from equipoise.report.page import embedded, templates, title_of, write
-from equipoise.report.pictures import FONT, save
+from equipoise.report.page import bundle, embedded, templates, write
+from equipoise.report.panels import HIGHLIGHTS
+from equipoise.report.pictures import FONT, save, to_svg
+from equipoise.report.robust import profile_chart, robust_table, stability_table
 from equipoise.report.table import EMPTY, Cell, Table
-from equipoise.study import Findings, Sentence, Store, findings, headline
-from equipoise.study.statistics import Friedman, friedman
-from equipoise.study.trial import SINGLE_TASK
+from equipoise.study import Store
+from equipoise.study.across import Across, across, careful, load, verdict
+from equipoise.study.fixed import FIXED
 from equipoise.study.verdict import interval
 
 # Widths of the diagram in pixels, for a screen and for a phone.
 WIDE, NARROW = 760, 350
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A study of a problem.
-
-    Attributes:
-        name: as the report calls it, unlike that of the others.
-        path: its store.
-        found: its numbers.
-    """
-
-    name: str
-    path: Path
-    found: Findings
-
-    @property
-    def seeds(self) -> int:
-        """Runs behind each of its scores."""
-        return len(self.found.spec.seeds)
-
-    @property
-    def line(self) -> Sentence:
-        """Its verdict in one sentence."""
-        return headline(self.found)[0]
-
-
-@dataclass(frozen=True)
-class Across:
-    """Arms over problems.
-
-    Attributes:
-        problems: P of them.
-        labels: of the A arms that all problems share and that finished in all of them.
-        left_out: shared arms that have no Delta_m in some problem, with the names of those problems.
-        deltas: Delta_m, ``[A, P]``.
-        test: ranks over problems; None where fewer than three arms are shared.
-    """
-
-    problems: list[Problem]
-    labels: list[str]
-    left_out: dict[str, list[str]]
-    deltas: np.ndarray[Any, np.dtype[np.float64]]
-    test: Friedman | None
-
-
-def across(problems: Sequence[Problem]) -> Across:
-    """Ranks the shared arms by their Delta_m in each problem.
-
-    The unit is the problem: Delta_m is the mean over its seeds, and more seeds are no more problems.
-
-    Raises:
-        ValueError: fewer than two problems, or they share no arms.
-    """
-    if len(problems) < 2:
-        raise ValueError("a report across problems needs the files of two studies at least")
-    known = [[each.arm.label for each in problem.found.arms] for problem in problems]
-    shared = [label for label in known[0] if all(label in labels for labels in known[1:])]
-    if not shared:
-        told = "; ".join(
-            f"{problem.path} has {', '.join(labels)}"
-            for problem, labels in zip(problems, known, strict=True)
-        )
-        raise ValueError(f"the studies share no arms, so nothing can be ranked over them: {told}")
-    deltas = np.array([[p.found.arm(label).delta.value for p in problems] for label in shared])
-    whole = np.isfinite(deltas).all(1)
-    left_out = {
-        label: [p.name for p, value in zip(problems, row, strict=True) if not math.isfinite(value)]
-        for label, row, there in zip(shared, deltas, whole, strict=True)
-        if not there
-    }
-    labels = [label for label, there in zip(shared, whole, strict=True) if there]
-    deltas = deltas[whole]
-    test = None
-    if len(labels) >= 3:
-        # The test sees one score a problem: its mean over seeds, whose number may differ.
-        test = friedman(deltas[..., None], len(problems), 1)
-    return Across(list(problems), labels, left_out, deltas, test)
 
 
 def write_across(stores: Sequence[Path], out: Path) -> Path:
@@ -134,38 +57,33 @@ def write_across(stores: Sequence[Path], out: Path) -> Path:
 
 
 def pictures_across(stores: Sequence[Path], folder: Path) -> list[Path]:
-    """Writes the critical-difference diagram as PNG, SVG and PDF; nothing without one."""
-    drawn = _diagram(across(load(stores)), WIDE)
+    """Writes the performance profile and the critical-difference diagram as PNG, SVG and PDF."""
+    found = across(load(stores))
+    profile = _profile(found)
+    made = [] if profile is None else list(save(profile.name, to_svg(profile), folder))
+    drawn = _diagram(found, WIDE)
     if drawn is None:
-        return []
+        return made
     plain = re.sub(r"var\((--[a-z0-9]+)\)", lambda name: light()[name[1]], drawn)
     paper = '<rect width="100%" height="100%" fill="white"/>'
     framed = plain.replace(">", f' font-family="{FONT}">{paper}', 1)
-    return list(save("critical-difference", framed, folder))
-
-
-def load(stores: Sequence[Path]) -> list[Problem]:
-    """The studies with names that differ."""
-    found = []
-    for path in stores:
-        with Store(path, read_only=True) as store:
-            found.append((path, findings(store)))
-    titles = Counter(title_of(each) for _, each in found)
-    named, taken = [], Counter[str]()
-    for path, each in found:
-        title = title_of(each)
-        name = title if titles[title] == 1 else f"{title} ({path.stem})"
-        taken[name] += 1
-        if taken[name] > 1:
-            name = f"{name} {taken[name]}"
-        named.append(Problem(name, path, each))
-    return named
+    return [*made, *save("critical-difference", framed, folder)]
 
 
 def context(found: Across, links: dict[str, str]) -> dict[str, Any]:
     """Everything the templates show."""
-    tables = {"across": table(found)}
-    data = {"look": LOOK, "charts": {}, "tables": {name: t.copies() for name, t in tables.items()}}
+    named = {
+        "across": table(found),
+        "robust": robust_table(found.robust, found.baseline),
+        "stability": stability_table(found.stability),
+    }
+    tables = {name: each for name, each in named.items() if each is not None}
+    profile = _profile(found)
+    data = {
+        "look": LOOK,
+        "charts": {} if profile is None else {profile.name: profile.spec},
+        "tables": {name: each.copies() for name, each in tables.items()},
+    }
     seeds = sorted({problem.seeds for problem in found.problems})
     return {
         "found": found,
@@ -176,52 +94,11 @@ def context(found: Across, links: dict[str, str]) -> dict[str, Any]:
         "seeds": " or ".join(map(str, seeds)),
         "wide": _diagram(found, WIDE),
         "narrow": _diagram(found, NARROW),
+        "profile": profile,
+        "shown": list(zip(_shown(found), HIGHLIGHTS, strict=False)),
+        "bundle": bundle(),
         "data": embedded(data),
     }
-
-
-def verdict(found: Across) -> str:
-    """What the test says, in a sentence or two."""
-    count = f"{len(found.labels)} arms over {len(found.problems)} problems"
-    if found.test is None:
-        return f"Only {count} are shared: ranks need three arms."
-    p = "p < 0.001" if found.test.p < 0.001 else f"p = {found.test.p:.3f}"
-    if not found.test.p <= 0.05:
-        return f"No difference in rank was shown between {count} (Friedman, {p})."
-    ranks = dict(zip(found.labels, map(float, found.test.ranks), strict=True))
-    best = min(ranks, key=lambda label: ranks[label])
-    behind = [label for label in ranks if ranks[label] - ranks[best] > found.test.critical]
-    text = f"Ranks differ between {count} (Friedman, {p}): {best} has the best mean rank, {ranks[best]:.1f}"
-    if not behind:
-        return f"{text}, but no arm is shown to be behind it (critical difference {found.test.critical:.1f})."
-    return f"{text}, and is shown to be ahead of {', '.join(behind)}."
-
-
-def careful(found: Across) -> list[str]:
-    """What to know before believing it."""
-    said = []
-    count = len(found.problems)
-    if count < 5:
-        said.append(
-            f"{count} problems: the unit of the test is the problem, so that {count} show large differences "
-            f"only, however many seeds each has."
-        )
-    same = Counter(
-        (p.found.spec.problem, str(p.found.spec.problem_options)) for p in found.problems
-    )
-    for (name, _), times in same.items():
-        if times > 1:
-            said.append(
-                f"{times} studies are of the same problem, {name}: they are counted as if they were not."
-            )
-    other = [p.name for p in found.problems if p.found.reference != SINGLE_TASK]
-    if other:
-        said.append(
-            f"Delta_m is taken against equal weights, not single-task networks, in {', '.join(other)}."
-        )
-    for label, names in found.left_out.items():
-        said.append(f"{label} has no Delta_m in {', '.join(names)} and is not ranked.")
-    return said
 
 
 def table(found: Across) -> Table:
@@ -248,6 +125,21 @@ def table(found: Across) -> Table:
         rows.append([name, Cell(rank), *cells])
     units = ["", "mean ↓", *(f"% ↑, {problem.seeds} seeds" for problem in found.problems)]
     return Table(["method", "rank", *(problem.name for problem in found.problems)], rows, units)
+
+
+def _profile(found: Across) -> Chart | None:
+    spec = profile_chart(found.runs, _shown(found), "Δm of a run, %")
+    if spec is None:
+        return None
+    return Chart("performance-profile", "Performance profile", "", spec, wide=True)
+
+
+def _shown(found: Across) -> list[str]:
+    """Arms in colour: equal weights, the best of the others, tuned fixed weights."""
+    means = dict(zip(found.labels, found.deltas.mean(1), strict=True))
+    others = [label for label in means if label not in ("ew", FIXED)]
+    best = [max(others, key=lambda label: means[label])] if others else []
+    return [label for label in ("ew", *best, FIXED) if label in means]
 
 
 def _diagram(found: Across, width: int) -> Markup | None:

@@ -11,6 +11,7 @@ import numpy as np
 from equipoise.report.figures import names
 from equipoise.report.fronts import front_table
 from equipoise.report.look import ACCENT, FAINT, INK, SOFT, Row, Spec, sized
+from equipoise.report.robust import robust_table, stability_table
 from equipoise.report.sweep import sizes_table
 from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import Findings, Store
@@ -18,13 +19,17 @@ from equipoise.study.analyses import (
     Convergence,
     Flatness,
     Front,
+    Robust,
     Size,
     Sparse,
+    Stability,
     convergence,
     flatness,
     fronts,
+    robust_of,
     sizes,
     sparse_grids,
+    stability_of,
     variance_of,
 )
 from equipoise.study.verdict import interval
@@ -45,6 +50,8 @@ class Seen:
         sizes: of the sweep.
         convergence: of the training losses.
         flatness: of the minima.
+        robust: the arms by other yardsticks.
+        stability: the order of the arms with one task or arm left out.
     """
 
     fronts: list[Front]
@@ -54,6 +61,8 @@ class Seen:
     sizes: list[Size]
     convergence: list[Convergence]
     flatness: list[Flatness]
+    robust: list[Robust]
+    stability: list[Stability]
 
     @property
     def grids(self) -> str:
@@ -62,7 +71,7 @@ class Seen:
         return " or ".join(", ".join(f"{rate:g}" for rate in grid) for grid in grids)
 
 
-NOTHING = Seen([], {}, [], [], [], [], [])
+NOTHING = Seen([], {}, [], [], [], [], [], [], [])
 
 
 def look(store: Store, found: Findings) -> Seen:
@@ -77,18 +86,25 @@ def look(store: Store, found: Findings) -> Seen:
         sizes=sizes(store, found, beside),
         convergence=convergence(found),
         flatness=flatness(found),
+        robust=robust_of(found),
+        stability=stability_of(found),
     )
 
 
 def tables(found: Findings, seen: Seen) -> dict[str, Table]:
     """The tables by name."""
     named = {f"front {front.kind}": front_table(front) for front in seen.fronts}
-    spreads, minima = sizes_table(seen.sizes), minima_table(found, seen)
-    if spreads is not None:
-        named["spreads"] = spreads
-    if minima is not None:
-        named["minima"] = minima
-    return named
+    # Where every task has one metric, the two means are one.
+    several = len(found.measures) > len(found.single)
+    flat = {each.arm.label: each.flat for each in found.arms} if several else None
+    baseline = found.baselines[0] if found.baselines else ""
+    more = {
+        "robust": robust_table(seen.robust, baseline, flat),
+        "stability": stability_table(seen.stability),
+        "spreads": sizes_table(seen.sizes),
+        "minima": minima_table(found, seen),
+    }
+    return {**named, **{name: each for name, each in more.items() if each is not None}}
 
 
 def variance_chart(shares: dict[tuple[str, ...], float]) -> Spec | None:

@@ -14,7 +14,9 @@ from equipoise.report import analyses, figures, panels, sweep, trade, tuning
 from equipoise.report.analyses import NOTHING, Seen
 from equipoise.report.fronts import front_chart, frozen_chart
 from equipoise.report.look import MANY, Spec
+from equipoise.report.robust import profile_chart
 from equipoise.study import ArmFindings, Findings
+from equipoise.study.analyses import runs_of
 
 # Panels of arms that a section shows before the rest is folded away: of lines, and of maps.
 PANELS, MAPS = 20, 4
@@ -92,6 +94,9 @@ def _gathered(found: Findings, seen: Seen = NOTHING) -> Gallery:
         spec = figures.differences(found, baseline)
         made.add("difference", spec, f"Difference to {baseline}", baseline, wide=True)
     made.add("delta-m", figures.deltas(found), "Δm against single-task networks", wide=True)
+    shown = panels.highlighted(found)
+    spec = profile_chart(runs_of(found), shown, "change of a task in a run, %")
+    made.add("profile", spec, "Performance profile", wide=True)
     made.add("quality-cost", trade.quality_and_cost(found), "Quality against cost", wide=True)
     made.add("cost", figures.cost(found), "Time of a training step", wide=True)
     _curves(made, found)

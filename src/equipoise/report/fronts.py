@@ -150,14 +150,23 @@ def front_table(front: Front) -> Table:
                 Cell(method.label),
                 *(Cell(f"{value:.4g}".replace("-", "−")) for value in method.mean),
                 Cell(f"{signed(100 * method.beyond, 0)} ± {100 * method.error:.0f}"),
+                Cell(f"{100 * method.distance:.0f}"),
                 Cell(f"{100 * method.chance:.0f}"),
                 Cell(p),
                 Cell(said, "better" if method.shown() else "undecided"),
             ]
         )
-    columns = ["method", *front.objectives, "beyond the front", "draws beyond", "p", "shown"]
+    columns = [
+        "method",
+        *front.objectives,
+        "beyond the front",
+        "distance",
+        "draws beyond",
+        "p",
+        "shown",
+    ]
     arrows = ["↑" if up else "↓" for up in front.higher]
-    units = ["", *arrows, "% of its extent ± error", "%", "Holm", ""]
+    units = ["", *arrows, "% of its extent ± error", "% of its extent", "%", "Holm", ""]
     return Table(columns, rows, units)
 
 

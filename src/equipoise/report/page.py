@@ -33,12 +33,13 @@ from equipoise.study.questions import PROTOCOLS
 from equipoise.study.selection import study_of
 
 
-def write(store: Store, out: Path | None = None) -> Path:
+def write(store: Store, out: Path | None = None, gate: bool = False) -> Path:
     """Writes ``NAME.html``, ``NAME.md`` and ``NAME.csv``.
 
     Args:
         store: a study, finished or not.
         out: the HTML file; None puts it beside the store.
+        gate: as for :func:`~equipoise.study.findings`.
 
     Returns:
         The path of the HTML file.
@@ -47,7 +48,7 @@ def write(store: Store, out: Path | None = None) -> Path:
         ValueError: the store holds no study yet.
     """
     page = (out or store.path).with_suffix(".html")
-    found = findings(store)
+    found = findings(store, gate=gate)
     command = f"equipoise run {page.stem}.toml --out {store.path.name}"
     facts = context(store, found, command)
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "tables": {name: table.copies() for name, table in shown_tables.items()},
     }
     return {
-        "title": title_of(found),
+        "title": found.title,
         "found": found,
         "spec": found.spec,
         "protocol": PROTOCOLS[found.spec.protocol],
@@ -92,6 +93,11 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
             for label, color in zip(panels.highlighted(found), panels.HIGHLIGHTS, strict=False)
             if label in labels
         ],
+        "shown_arms": [
+            pair
+            for pair in zip(panels.highlighted(found), panels.HIGHLIGHTS, strict=False)
+            if pair[0] != "single-task"
+        ],
         "pairs": panels.pair_colors(found, equal) if equal else {},
         "mapped": panels.mapped(found),
         "tasks": panels.task_colors(found),
@@ -105,13 +111,8 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "toml": study_of(store).to_toml(),
         "command": command,
         "data": embedded(data),
-        "bundle": _bundle(),
+        "bundle": bundle(),
     }
-
-
-def title_of(found: Findings) -> str:
-    """What the study calls itself, or its problem."""
-    return str(found.spec.name or found.problem["name"])
 
 
 def embedded(data: object) -> Markup:
@@ -185,7 +186,7 @@ def _facts(found: Findings) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _bundle() -> Markup:
+def bundle() -> Markup:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     if "</script" in script:

@@ -28,14 +28,15 @@ _NAMES: dict[str, Any] = {
 }
 
 
-def pictures(store: Store, folder: Path) -> list[Path]:
+def pictures(store: Store, folder: Path, gate: bool = False) -> list[Path]:
     """Writes ``NAME.png``, ``NAME.svg`` and ``NAME.pdf`` of every chart.
 
     Args:
         store: of a study.
         folder: is made where there is none.
+        gate: as for :func:`~equipoise.study.findings`.
     """
-    found = findings(store)
+    found = findings(store, gate=gate)
     sections = gather(found, look(store, found))
     charts = [chart for section in sections.values() for chart in section]
     return [path for chart in charts for path in save(chart.name, to_svg(chart), folder)]

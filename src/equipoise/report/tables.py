@@ -152,7 +152,7 @@ def comparisons(found: Findings) -> Table:
     units = [""]
     for baseline in found.baselines:
         columns += [f"{MINUS} {baseline}", "p", "won", f"than {baseline}"]
-        units += ["points [joint 95 %]", "Holm", "pairs", ""]
+        units += ["points [95 %]" if found.gate else "points [joint 95 %]", "Holm", "pairs", ""]
     rows = []
     ordered = [each for each in found.arms if each.against]
     ordered.sort(key=lambda each: last_if_missing(-each.delta.value))

@@ -10,16 +10,20 @@ from statistics import fmean, median
 import numpy as np
 
 from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.ends import ends
 from equipoise.study.findings import Findings
 from equipoise.study.fixed import FIXED
+from equipoise.study.missing import missing
 from equipoise.study.statistics import seeds_needed
-from equipoise.study.verdict import CALLED, outcome, signed
+from equipoise.study.verdict import CALLED, outcome, signed, size
 
 MOST = 4
 # Gradients this many times apart are a matter of scale that is worth a sentence.
 FAR_APART = 10.0
 # Cosines this close to zero say that tasks neither help nor hinder each other's step.
 NEAR_ZERO = 0.1
+# Which way to widen what was tried.
+WAYS = {"highest": "upwards", "lowest": "downwards"}
 # Differences in Delta_m to plan seeds for, in percentage points.
 GOALS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
 # No plan asks for more seeds than this many times those there are.
@@ -28,10 +32,12 @@ LONGEST = 5
 
 def advice(found: Findings) -> list[str]:
     """What to do next, in at most four sentences."""
-    if any(each.missing or not each.choice.complete for each in found.all_arms):
-        return ["Let the study finish first: the same command goes on where it stopped."]
-    said = [text for rule in RULES for text in rule(found)]
-    return said[:MOST]
+    left = missing(found)
+    if left is None:
+        return [text for rule in RULES for text in rule(found)][:MOST]
+    first = f"Let the study finish first: {left.short}. The same command goes on where it stopped."
+    # The gradients under equal weights are what they are, whatever the others will do.
+    return [first, *(_scale(found) if found.arm("ew").complete else ())]
 
 
 def _take(found: Findings) -> Iterator[str]:
@@ -57,7 +63,7 @@ def _take(found: Findings) -> Iterator[str]:
             but = (
                 f", though not than {_called(labels[0])}" if label != (labels or [label])[0] else ""
             )
-            yield f"Take `{best.arm.label}`: shown to be better than {_called(label)}{but}{_cost(best)}."
+            yield f"Take {_name(best)}: shown to be better than {_called(label)}{but}{_cost(best)}."
             return
     yield "Take equal weights for now: nothing was shown to do better, and nothing costs less."
 
@@ -67,55 +73,67 @@ def _better(arms: Sequence[ArmFindings], baseline: str) -> list[ArmFindings]:
     return sorted(shown, key=lambda each: -each.against[baseline].value)
 
 
+def _name(each: ArmFindings) -> str:
+    return _called(each.arm.label) if each.arm.label == "ew" else f"`{each.arm.label}`"
+
+
 def _cost(each: ArmFindings) -> str:
+    if each.arm.label == "ew":
+        return ""
     if each.spent is None or not math.isfinite(each.spent.ratio):
         return ""
-    if each.spent.ratio < 1.15:
+    if 0.87 < each.spent.ratio < 1.15:
         return ", in about the time of equal weights"
     return f", in {each.spent.ratio:.2g} times the time of equal weights"
 
 
 def _weights(found: Findings, base: ArmFindings) -> str:
-    chosen = base.choice.candidate
-    if chosen is None:
+    chosen = base.choice.chosen
+    if not chosen:
         return "those that were tuned"
-    values = dict(zip(found.single, chosen.option("weights"), strict=True))
+    best, seeds = next(iter(chosen.items()))
+    values = dict(zip(found.single, best.option("weights"), strict=True))
+    told = ", ".join(f"`{task}` {value:g}" for task, value in values.items())
     if len(values) > 6:
-        return f"the tuned ones, {min(values.values()):g} to {max(values.values()):g}"
-    return ", ".join(f"`{task}` {value:g}" for task, value in values.items())
+        told = f"the tuned ones, {min(values.values()):g} to {max(values.values()):g}"
+    of = sum(map(len, chosen.values()))
+    return told if len(seeds) == of else f"{told} (the choice of {len(seeds)} of {of} seeds)"
 
 
 def _widen(found: Findings) -> Iterator[str]:
     """Learning rates: where the best one lay at an end of those tried."""
-    if found.spec.how != "grid":
-        return
-    rates = sorted({each.learning_rate for each in found.arm("ew").choice.scores})
-    if len(rates) < 2:
-        yield "Try at least three learning rates: methods differ in the scale of their updates."
-        return
-    low, high = [], []
-    for each in found.all_arms:
-        chosen = each.choice.candidate
-        if chosen is None and any(each.plan.tried):
-            low.append(each.arm.label)
-        elif chosen is None:
-            continue
-        elif len({one.learning_rate for one in each.choice.scores}) > 1:
-            if chosen.learning_rate == rates[0]:
-                low.append(each.arm.label)
-            elif chosen.learning_rate == rates[-1]:
-                high.append(each.arm.label)
-    ends = []
-    if high:
-        ends.append((len(high), "upwards", rates[-1] ** 2 / rates[-2], "highest", high))
-    if low:
-        ends.append((len(low), "downwards", rates[0] ** 2 / rates[1], "lowest", low))
+    low, high = found.spec.rate_span()
+    if found.spec.how == "grid":
+        rates = sorted({each.learning_rate for each in found.arm("ew").choice.scores})
+        if len(rates) < 2:
+            yield "Try at least three learning rates: methods differ in the scale of their updates."
+            return
+        beyond = {"lowest": rates[0] ** 2 / rates[1], "highest": rates[-1] ** 2 / rates[-2]}
+    else:
+        beyond = {"lowest": low / 10, "highest": high * 10}
+    at: dict[str, list[str]] = {side: [] for side in WAYS}
+    for each in ends(found):
+        if each.name == "learning rate" and each.limits == (low, high):
+            at[each.side] += each.labels
+    # Where nothing finished, every learning rate was too high.
+    at["lowest"] += [
+        each.arm.label
+        for each in found.all_arms
+        if each.choice.candidate is None and any(each.plan.tried)
+    ]
     said = [
-        f"{way} to {beyond:.1g}, say (the {which} was the best for {_counted(labels)})"
-        for _, way, beyond, which, labels in sorted(ends, reverse=True)
+        f"{WAYS[side]} to {_round(beyond[side])}, say (the {side} {'were' if drawn else 'was'} the best for "
+        f"{_counted(labels)})"
+        for side, labels in sorted(at.items(), key=lambda pair: -len(pair[1]))
+        for drawn in [found.spec.how != "grid"]
+        if labels
     ]
     if said:
         yield f"Widen the learning rates {' and '.join(said)}."
+
+
+def _round(value: float) -> str:
+    return f"{float(f'{value:.1g}'):g}"
 
 
 def _counted(labels: Sequence[str]) -> str:
@@ -199,7 +217,7 @@ def _seeds(found: Findings) -> Iterator[str]:
             more = needed - have
             yield (
                 f"{_number(more)} more seed{'s' if more > 1 else ''} would show a difference of {goal:.1f} "
-                f"Delta_m to {_called(first)}, in 80 % of studies; {have} show one of {now:.1f}."
+                f"Delta_m to {_called(first)}, in 80 % of studies; {have} show one of {size(now)}."
             )
         return
 

@@ -54,6 +54,7 @@ class Findings:
         arms: all others, in the order of the study.
         frozen: the mean weights of some of them as fixed weights, by the label of the dynamic arm.
         thawed: dynamic minus frozen weights, by the same labels: a family of its own.
+        gate: whether later baselines wait for earlier ones in the comparisons.
         joint: equal weights minus single-task networks, in the family of all that is compared; None where
             there are no single-task networks.
         store: trials and measurements.
@@ -74,6 +75,7 @@ class Findings:
     arms: list[ArmFindings]
     frozen: dict[str, ArmFindings]
     thawed: dict[str, Difference]
+    gate: bool
     joint: Difference | None
     found: Measurements
     environments: dict[int, dict[str, Any]]
@@ -83,6 +85,11 @@ class Findings:
     def arm(self, label: str) -> ArmFindings:
         """The arm called ``label``."""
         return next(each for each in self.arms if each.arm.label == label)
+
+    @property
+    def title(self) -> str:
+        """What the study calls itself, or its problem."""
+        return str(self.spec.name or self.problem["name"])
 
     @property
     def brute_force(self) -> bool:
@@ -101,7 +108,10 @@ class Findings:
 
 
 def findings(
-    store: Store, baselines: Sequence[str] | None = None, setting: str | None = None
+    store: Store,
+    baselines: Sequence[str] | None = None,
+    setting: str | None = None,
+    gate: bool = False,
 ) -> Findings:
     """Computes everything a store has to say about its study.
 
@@ -111,6 +121,8 @@ def findings(
             of the protocol by default. A label that no arm has is left out.
         setting: which of those that the study sweeps, as :meth:`Spec.settings` names them; None for the main
             one.
+        gate: whether an arm is compared with a later baseline only once a difference to the earlier ones is
+            shown; to be decided on before looking. See :func:`~equipoise.study.statistics.compare`.
 
     Raises:
         ValueError: the store holds no study yet, or the study has no such setting.
@@ -136,7 +148,7 @@ def findings(
     wanted = PROTOCOLS[spec.protocol].baselines if baselines is None else baselines
     labels = [entry.arm.label for entry in compared]
     present = [label for label in wanted if label in labels]
-    joint = _compare(compared, present, alone=not stand_in)
+    joint = _compare(compared, present, alone=not stand_in, gate=gate)
     equal = _stored(planned["ew"], found)
     for entry in entries:
         entry.spent = spent(_stored(entry.plan, found), equal)
@@ -153,6 +165,7 @@ def findings(
         arms=compared,
         frozen=frozen,
         thawed=_thawed({e.arm.label: e for e in compared}, frozen),
+        gate=gate,
         joint=joint,
         found=found,
         environments=store.environments(),
@@ -237,7 +250,7 @@ def _rank(entries: Sequence[ArmFindings], found: Measurements) -> None:
 
 
 def _compare(
-    entries: Sequence[ArmFindings], baselines: Sequence[str], *, alone: bool
+    entries: Sequence[ArmFindings], baselines: Sequence[str], *, alone: bool, gate: bool
 ) -> Difference | None:
     """Paired differences to all baselines, and of equal weights to single tasks, as one family."""
     labels = [entry.arm.label for entry in entries]
@@ -247,7 +260,8 @@ def _compare(
         equal = entries[labels.index("ew")]
         values = np.vstack([values, equal.deltas - equal.paired])
         sharing = [(labels.index("ew"), len(entries))]
-    gaps = compare(values, [labels.index(label) for label in baselines], further=sharing)
+    met = [labels.index(label) for label in baselines]
+    gaps = compare(values, met, gate=gate, further=sharing)
     joint = gaps.pop(sharing[0], None) if sharing else None
     for (arm, baseline), gap in gaps.items():
         entries[arm].against[labels[baseline]] = gap

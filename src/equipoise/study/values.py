@@ -94,6 +94,12 @@ class Range(BaseModel):
             return self.low + share * (self.high - self.low)
         return math.exp(math.log(self.low) + share * math.log(self.high / self.low))
 
+    def share(self, value: float) -> float:
+        """The share of the way at which a number lies."""
+        if not self.log:
+            return (value - self.low) / (self.high - self.low)
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
 
 class Coarse(BaseModel):
     """Values of an option that are tried first; then finer ones on both sides of the best.

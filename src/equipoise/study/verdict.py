@@ -13,10 +13,14 @@ from equipoise.study.analyses import Front, fronts
 from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.findings import Findings
 from equipoise.study.fixed import FIXED
+from equipoise.study.missing import missing
 from equipoise.study.statistics import Difference, Estimate
+from equipoise.study.words import listed
 
 Outcome = Literal["better", "worse", "undecided", "untested"]
 MINUS = "−"
+# After the point; what is smaller still is written with its power of ten.
+MOST_DIGITS = 4
 
 # What the sentences call a baseline, by its method.
 CALLED = {
@@ -52,14 +56,30 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 1) -> str:
-    """``+0.4 [−0.2, 1.0]``; more digits where a bound would be rounded to the 0 that it does not reach."""
+    """``+0.4 [−0.2, 1.0]``; more digits where a bound or the whole interval would be rounded to 0."""
     if not np.isfinite(estimate.low):
         return signed(estimate.value, digits)
-    nearest = min(abs(estimate.low), abs(estimate.high))
-    if estimate.low * estimate.high > 0 and float(f"{nearest:.{digits}f}") == 0:
-        digits = -math.floor(math.log10(nearest))
-    bounds = [signed(bound, digits).lstrip("+") for bound in (estimate.low, estimate.high)]
+    decide = estimate.low * estimate.high > 0
+    small = [(estimate.high - estimate.low) / 2]
+    small += [min(abs(estimate.low), abs(estimate.high))] if decide else []
+    needed = [-math.floor(math.log10(each)) for each in small if 0 < each < 0.5 * 10**-digits]
+    digits = max([digits, *(each for each in needed if each <= MOST_DIGITS)])
+    bounds = [_bound(bound, digits, decide) for bound in (estimate.low, estimate.high)]
     return f"{signed(estimate.value, digits)} [{', '.join(bounds)}]"
+
+
+def _bound(value: float, digits: int, decides: bool) -> str:
+    """One that decides is never rounded to 0."""
+    text = signed(value, digits)
+    if decides and float(f"{value:.{digits}f}") == 0:
+        text = f"{value:+.0e}".replace("-", MINUS, 1)
+    return text.lstrip("+")
+
+
+def size(value: float) -> str:
+    """A size in points: one digit after the point, or the first that is not 0."""
+    text = f"{value:.1f}"
+    return text if value == 0 or float(text) else f"{value:.1g}"
 
 
 def outcome(entry: ArmFindings, baseline: str) -> Outcome:
@@ -94,7 +114,7 @@ def compare(entry: ArmFindings, baseline: str) -> Sentence:
     }[verdict]
     text = f"{head}: {interval(gap)} Delta_m over {gap.runs} seeds: {said} {_evidence(gap)}"
     if verdict == "undecided" and not gap.shown():
-        text += f"; {gap.detectable:.1f} would have been shown in 80 % of such studies"
+        text += f"; {size(gap.detectable)} would have been shown in 80 % of such studies"
     return Sentence(text, verdict, label)
 
 
@@ -113,6 +133,10 @@ def headline(found: Findings, seen: Sequence[Front] | None = None) -> list[Sente
         found: of a study.
         seen: its fronts, where they are known already.
     """
+    left = missing(found)
+    first = []
+    if left is not None:
+        first = [Sentence(f"{left.text} What follows may change with them.", "untested")]
     sentences = []
     for baseline in found.baselines:
         method = found.arm(baseline).arm.method
@@ -128,12 +152,13 @@ def headline(found: Findings, seen: Sequence[Front] | None = None) -> list[Sente
             sentences.append(_overall(tested, baseline, called))
     if not sentences:
         return [
+            *first,
             Sentence(
                 "Nothing can be said yet: no method has three finished runs paired with a baseline's.",
                 "untested",
-            )
+            ),
         ]
-    return [*sentences, *_beside_front(found, seen), _joint(found)]
+    return [*first, *sentences, *_beside_front(found, seen), _joint(found)]
 
 
 def _beside_front(found: Findings, seen: Sequence[Front] | None) -> list[Sentence]:
@@ -147,12 +172,18 @@ def _beside_front(found: Findings, seen: Sequence[Front] | None) -> list[Sentenc
         return []
     beyond = sorted((m for m in tested if m.shown()), key=lambda m: -m.beyond)
     if not beyond:
-        text = f"None of {len(tested)} methods was shown to lie beyond all fixed weights that were tried"
-        return [Sentence(f"{text}, in test loss.", "undecided")]
+        who = (
+            f"None of {len(tested)} methods was"
+            if len(tested) > 1
+            else f"{tested[0].label} was not"
+        )
+        text = f"{who} shown to lie beyond all fixed weights that were tried, in test loss."
+        return [Sentence(text, "undecided")]
     named = [f"{m.label} (p {_p(m.p_holm)})" for m in beyond]
-    listed = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
     return [
-        Sentence(f"Beyond all fixed weights that were tried, in test loss: {listed}.", "better")
+        Sentence(
+            f"Beyond all fixed weights that were tried, in test loss: {listed(named)}.", "better"
+        )
     ]
 
 
@@ -174,14 +205,15 @@ def _overall(arms: list[ArmFindings], baseline: str, called: str) -> Sentence:
         parts.append(f"Worse: {_named(worse, baseline)}.")
     left = len(arms) - len(better) - len(worse)
     if left:
-        parts.append(f"No difference shown for the other {left}.")
+        said = {each.arm.label for each in [*better, *worse]}
+        last = next(each.arm.label for each in arms if each.arm.label not in said)
+        parts.append(f"No difference shown for {last if left == 1 else f'the other {left}'}.")
     return Sentence(" ".join(parts), "better" if better else "worse")
 
 
 def _named(arms: list[ArmFindings], baseline: str) -> str:
     """``cagrad +4.9 [2.8, 7.0] and pcgrad +1.5 [0.9, 2.0]``."""
-    each = [f"{one.arm.label} {interval(one.against[baseline])}" for one in arms]
-    return " and ".join(filter(None, [", ".join(each[:-1]), each[-1]]))
+    return listed([f"{one.arm.label} {interval(one.against[baseline])}" for one in arms])
 
 
 def _best_first(arms: list[ArmFindings], baseline: str) -> list[ArmFindings]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from equipoise.study import mishaps
 from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.ends import ends
 from equipoise.study.findings import Findings
+from equipoise.study.missing import missing
 from equipoise.study.trial import SINGLE_TASK
+from equipoise.study.words import counted, some
 
 
 @dataclass(frozen=True)
@@ -27,89 +30,31 @@ class Warning:
 
 
 def warnings(found: Findings) -> list[Warning]:
-    """All warnings that apply."""
-    return [Warning(name, text) for name, check in CHECKS.items() for text in check(found)]
+    """All warnings that apply; before a study is finished those that the rest of it cannot change."""
+    later = () if missing(found) is None else MAY_CHANGE
+    told = [(name, check) for name, check in CHECKS.items() if name not in later]
+    return [Warning(name, text) for name, check in told for text in check(found)]
 
 
 def _unfinished(found: Findings) -> Iterator[str]:
-    open_arms = [each for each in found.all_arms if not each.choice.complete]
-    runs = sum(len(each.missing) for each in found.all_arms)
-    if open_arms or runs:
-        yield (
-            f"The study is not finished: tuning of {len(open_arms)} arms and {runs} final trials are "
-            f"missing. The same command goes on where it stopped."
-        )
-
-
-def _failed(found: Findings) -> Iterator[str]:
-    for stored in found.stored.values():
-        if stored.status == "failed" and stored.trial.stage == "tune":
-            yield f"{_who(found, stored.trial.id)} failed: {_last_line(stored.note)}"
-    for each in found.all_arms:
-        for seed, error in each.failed.items():
-            yield f"{each.arm.label}, final trial of seed {seed} failed: {_last_line(error)}"
-
-
-def _diverged(found: Findings) -> Iterator[str]:
-    for each in found.all_arms:
-        if each.diverged:
-            yield (
-                f"{each.arm.label} diverged in {len(each.diverged)} of {len(each.runs)} final trials; "
-                f"they are left out of its means, and it is never called better."
-            )
-    lost = defaultdict(list)
-    for each in found.all_arms:
-        for tried in each.plan.tried:
-            for candidate, trials in tried.items():
-                stored = [found.stored[trial.id] for trial in trials if trial.id in found.stored]
-                if any(one.status in ("diverged", "failed") for one in stored):
-                    lost[each.arm.label].append(f"{candidate.learning_rate:g}")
-    if lost:
-        named = "; ".join(f"{k} at {', '.join(dict.fromkeys(v))}" for k, v in lost.items())
-        yield f"Tuning trials that diverged or failed were not chosen: {named}."
-    none = [
-        each.arm.label
-        for each in found.all_arms
-        if each.choice.complete and each.choice.candidate is None and any(each.plan.tried)
-    ]
-    still = [label for label, each in found.frozen.items() if not any(each.plan.tried)]
-    if still:
-        yield f"No weights, or not all positive, that could be frozen: {', '.join(still)}."
-    if none:
-        yield f"Nothing finished in tuning, so there are no final trials, for: {', '.join(none)}."
+    left = missing(found)
+    if left is not None:
+        yield f"{left.text} The same command goes on where it stopped."
 
 
 def _edge(found: Findings) -> Iterator[str]:
-    at: dict[tuple[str, str], list[str]] = defaultdict(list)
-    # The best of a few draws is often the lowest or the highest of them.
-    for each in found.all_arms if found.spec.how == "grid" else ():
-        chosen = each.choice.candidate
-        if chosen is None:
-            continue
-        tried = {"learning rate": [one.learning_rate for one in each.choice.scores]}
-        values = {"learning rate": chosen.learning_rate, "weight decay": chosen.weight_decay}
-        tried["weight decay"] = [one.weight_decay for one in each.choice.scores]
-        for option in each.arm.search:
-            given = [one.option(option) for one in each.choice.scores]
-            if all(isinstance(value, int | float) for value in given):
-                tried[option], values[option] = given, chosen.option(option)
-        for name, value in values.items():
-            if len(set(tried[name])) > 1 and value in (min(tried[name]), max(tried[name])):
-                side = "lowest" if value == min(tried[name]) else "highest"
-                at[name, side].append(each.arm.label)
-    for (name, side), labels in at.items():
-        beyond = "below" if side == "lowest" else "above"
+    for each in ends(found):
+        beyond = "below" if each.side == "lowest" else "above"
+        where = f"was the {each.side} tried"
+        if each.drawn:
+            side = "lower" if each.side == "lowest" else "upper"
+            where = (
+                f"lay at the {side} edge of its range, {each.limits[0]:g} to {each.limits[1]:g},"
+            )
         yield (
-            f"The best {name} was the {side} tried for {_some(labels)}: a better one may lie "
+            f"The best {each.name} {where} for {some(each.labels)}: a better one may lie "
             f"{beyond}. Widen what is tried on that side."
         )
-
-
-def _some(labels: Sequence[str], most: int = 6) -> str:
-    """Names, or the first of them and the number of the others."""
-    if len(labels) <= most:
-        return ", ".join(labels)
-    return f"{', '.join(labels[: most - 1])} and {len(labels) - most + 1} others"
 
 
 def _stand_in(found: Findings) -> Iterator[str]:
@@ -125,22 +70,23 @@ def _few_rates(found: Findings) -> Iterator[str]:
     tried = {one.learning_rate for one in found.arm("ew").choice.scores}
     if len(tried) < 3:
         yield (
-            f"Only {len(tried)} learning rate(s) were tried for each method; methods "
-            f"differ in the scale of their updates, so that a comparison may be one of learning rates."
+            f"Only {counted(len(tried), 'learning rate')} {'was' if len(tried) == 1 else 'were'} tried for "
+            f"each method; methods differ in the scale of their updates, so that a comparison may be one "
+            f"of learning rates."
         )
 
 
 def _few_seeds(found: Findings) -> Iterator[str]:
     seeds = len(found.spec.seeds)
     if seeds < 5:
-        yield f"{seeds} seed(s): intervals are wide or missing. Take at least 5."
+        yield f"{counted(seeds, 'seed')} only: intervals are wide or missing. Take at least 5."
 
 
 def _no_first_loss(found: Findings) -> Iterator[str]:
     none = [task for task, loss in found.problem["first_losses"].items() if abs(loss) < 1e-12]
     if none:
         yield (
-            f"The loss of {_some(none)} is 0 before training: weights and temperatures that are sought by "
+            f"The loss of {some(none)} is 0 before training: weights and temperatures that are sought by "
             f"the size of the first losses mean nothing. Is it the right loss?"
         )
 
@@ -181,15 +127,16 @@ def _spread(each: ArmFindings) -> float:
 def _budgets(found: Findings) -> Iterator[str]:
     sizes = {e.arm.label: e.arm.space.size for e in found.all_arms if not e.arm.frozen}
     usual = sizes["ew"]
-    more = ", ".join(f"{label} {size}" for label, size in sizes.items() if size != usual)
+    more = [f"{label} {size}" for label, size in sizes.items() if size != usual]
     if more:
         yield (
-            f"Tuning budgets differ: {usual} candidates for most arms, and for {more}. More candidates find "
-            f"better settings by chance."
+            f"Tuning budgets differ: candidates were {', '.join(more)}, and {usual} for each of the others. "
+            f"More candidates find better settings by chance."
         )
     samples = {each.arm.label: each.spent.samples for each in found.arms if each.spent}
     if len(set(samples.values())) > 1:
-        yield f"Methods saw different numbers of examples: {samples}."
+        told = ", ".join(f"{label} {count:,}" for label, count in samples.items())
+        yield f"Methods saw different numbers of examples: {told}."
 
 
 def _untuned(found: Findings) -> Iterator[str]:
@@ -214,38 +161,13 @@ def _one_rate(found: Findings) -> Iterator[str]:
             )
 
 
-def _pairing(found: Findings) -> Iterator[str]:
-    """Checks on what was measured that runs of a seed really shared their start and their batches."""
-    for seed in found.spec.seeds:
-        stored = [
-            found.stored[trial.id]
-            for each in found.arms
-            for trial in each.runs
-            if trial.seed == seed and found.found.finished(trial)
-        ]
-        if len({each.initial for each in stored}) > 1:
-            yield f"Runs of seed {seed} did not start from the same weights: pairs are not pairs."
-        if len({each.order for each in stored}) > 1:
-            yield f"Runs of seed {seed} did not see the same batches: pairs are not pairs."
-
-
-def _versions(found: Findings) -> Iterator[str]:
-    if len(found.environments) > 1:
+def _gates(found: Findings) -> Iterator[str]:
+    if found.gate and len(found.baselines) > 1:
         yield (
-            f"Trials ran in {len(found.environments)} different environments (listed below); times and "
-            f"last digits may differ between them."
+            f"Baselines are met in their order, {', '.join(found.baselines)}: nothing is said of a later one "
+            f"before a difference to the earlier ones is shown. That holds its level only if it was decided "
+            f"on before looking."
         )
-
-
-def _crowded(found: Findings) -> Iterator[str]:
-    """More computing threads than cores: steps wait for each other, those of gradient methods longest."""
-    for facts in found.environments.values():
-        workers, cores = facts.get("workers"), facts.get("cores")
-        if workers and cores and workers * facts.get("threads", 1) > cores:
-            yield (
-                f"{workers} workers of {facts.get('threads', 1)} thread(s) shared {cores} cores: times of "
-                f"steps are not comparable between methods. Take at most {cores} workers to compare them."
-            )
 
 
 def _sgd(found: Findings) -> Iterator[str]:
@@ -261,36 +183,28 @@ def _sgd(found: Findings) -> Iterator[str]:
         )
 
 
-def _who(found: Findings, trial: str) -> str:
-    stored = found.stored[trial].trial
-    name = f"single-task {stored.task}" if stored.method == SINGLE_TASK else stored.method
-    return f"{name}, {'tuning' if stored.stage == 'tune' else 'final'} trial at {stored.learning_rate:g}"
-
-
-def _last_line(error: str) -> str:
-    lines = error.strip().splitlines()
-    return lines[-1] if lines else "no message"
-
-
 # Options that the method's own paper chooses on validation for each problem.
 TUNED_BY_PAPER: Mapping[str, str] = {"uw_so": "temperature"}
 
 CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "unfinished": _unfinished,
-    "failed": _failed,
-    "diverged": _diverged,
+    "failed": mishaps.failed,
+    "diverged": mishaps.diverged,
     "stand-in": _stand_in,
     "edge": _edge,
     "few-rates": _few_rates,
     "few-seeds": _few_seeds,
     "near-zero": _near_zero,
     "first-loss": _no_first_loss,
+    "gates": _gates,
     "noise": _noise,
     "budgets": _budgets,
     "untuned": _untuned,
     "one-rate": _one_rate,
-    "pairing": _pairing,
+    "pairing": mishaps.pairing,
     "sgd": _sgd,
-    "crowded": _crowded,
-    "environments": _versions,
+    "crowded": mishaps.crowded,
+    "environments": mishaps.versions,
 }
+# What the rest of a study may change is not said before it has run.
+MAY_CHANGE = ("stand-in", "edge", "few-rates", "near-zero", "noise", "budgets", "one-rate")

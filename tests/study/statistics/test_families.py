@@ -10,10 +10,9 @@ from equipoise.study.statistics import (
     holm,
     moderated,
     multipliers,
-    paired_differences,
     paired_tests,
 )
-from equipoise.study.statistics.families import intervals
+from equipoise.study.statistics.families import gated, intervals
 
 values_of = arrays(
     float, st.tuples(st.integers(3, 7), st.integers(3, 6)), elements=st.floats(-50, 50)
@@ -26,6 +25,11 @@ def draw(seed=0, arms=6, seeds=5, **raised):
     for name, by in raised.items():
         values[int(name[1:])] += by
     return values
+
+
+def one_pair(values, base):
+    """The only comparison of a family, by a plain paired t test."""
+    return compare(np.stack([base, values]), [0], prior=0.0)[1, 0]
 
 
 def test_holm_agrees_with_a_worked_example():
@@ -52,7 +56,7 @@ def test_paired_differences_agree_with_scipy():
     random = np.random.default_rng(0)
     base = random.normal(size=6)
     values = base + random.normal(0.5, 0.4, size=(1, 6))
-    (gap,) = paired_differences(values, base)
+    gap = one_pair(values[0], base)
     expected = stats.ttest_rel(values[0], base)
     interval = expected.confidence_interval(0.95)
     assert gap.p == pytest.approx(expected.pvalue)
@@ -62,24 +66,24 @@ def test_paired_differences_agree_with_scipy():
 
 def test_what_both_arms_share_in_a_seed_does_not_blur_their_difference():
     shared = np.array([0.0, 10.0, -20.0, 5.0, 30.0])
-    (gap,) = paired_differences((shared + 1 + np.array([0.1, 0, -0.1, 0, 0]))[None], shared)
+    gap = one_pair(shared + 1 + np.array([0.1, 0, -0.1, 0, 0]), shared)
     assert gap.low > 0.8 and gap.high < 1.2 and gap.shown()
 
 
 def test_a_pair_with_a_missing_run_is_left_out():
-    (gap,) = paired_differences(np.array([[1.0, np.nan, 3.0]]), np.array([0.0, 5.0, 1.0]))
+    gap = one_pair(np.array([1.0, np.nan, 3.0]), np.array([0.0, 5.0, 1.0]))
     assert gap.runs == 2 and gap.value == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("pairs", [1, 2])
 def test_fewer_than_three_pairs_show_nothing(pairs):
     ones = 1 + 1e-6 * np.arange(pairs)
-    (gap,) = paired_differences(ones[None], np.zeros(pairs))
+    gap = one_pair(ones, np.zeros(pairs))
     assert np.isnan(gap.p) and np.isnan(gap.low) and not gap.tested and not gap.shown()
 
 
 def test_equal_runs_show_no_difference():
-    (gap,) = paired_differences(np.array([[1.0, 2.0, 4.0]]), np.array([1.0, 2.0, 4.0]))
+    gap = one_pair(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 4.0]))
     assert gap.p == 1 and not gap.shown()
 
 
@@ -143,9 +147,9 @@ def test_a_noisy_arm_is_not_made_to_look_quiet():
 
 
 @settings(max_examples=60, deadline=None)
-@given(values_of)
-def test_an_interval_excludes_zero_exactly_where_the_difference_is_shown(values):
-    for gap in compare(values, [0, 1, 2]).values():
+@given(values_of, st.booleans())
+def test_an_interval_excludes_zero_exactly_where_the_difference_is_shown(values, gate):
+    for gap in compare(values, [0, 1, 2], gate=gate).values():
         if gap.tested:
             assert gap.shown() == (gap.low > 0 or gap.high < 0)
             assert gap.low <= gap.value <= gap.high
@@ -153,9 +157,10 @@ def test_an_interval_excludes_zero_exactly_where_the_difference_is_shown(values)
             assert not gap.shown() and np.isnan(gap.low)
 
 
+@pytest.mark.parametrize("gate", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-def test_decisions_and_intervals_agree_where_some_is_shown_only_after_others(seed):
-    found = compare(draw(seed, seeds=8, a3=4, a4=3.5, a5=3), [0, 1, 2])
+def test_decisions_and_intervals_agree_where_some_is_shown_only_after_others(seed, gate):
+    found = compare(draw(seed, seeds=8, a3=4, a4=3.5, a5=3), [0, 1, 2], gate=gate)
     assert any(gap.shown() for gap in found.values())
     for gap in found.values():
         assert gap.shown() == (gap.low > 0 or gap.high < 0)
@@ -194,6 +199,31 @@ def test_a_further_pair_is_in_the_family_and_borrows_from_nobody():
     assert smallest.p_holm == pytest.approx(min(factors[-1] * smallest.p, 1))
     assert found[2, 0].p == alone[2, 0].p
     assert found[1, 4].p == pytest.approx(float(stats.ttest_rel(values[1], values[4]).pvalue))
+
+
+def test_gates_keep_the_order_of_the_baselines():
+    # Arm 3 equals the first baseline and is far above the second: without gates it is shown.
+    values = draw(seeds=8, a0=5, a2=5, a3=5, a4=5, a5=5)
+    assert compare(values, [0, 1])[3, 1].shown()
+    gated = compare(values, [0, 1], gate=True)
+    assert not gated[3, 0].shown() and not gated[3, 1].shown()
+    assert gated[3, 1].low <= 0 <= gated[3, 1].high
+
+
+def test_gates_ask_less_of_the_first_baseline():
+    values = draw(seeds=6, a3=2)
+    assert (
+        compare(values, [0, 1, 2], gate=True)[3, 0].p_holm < compare(values, [0, 1, 2])[3, 0].p_holm
+    )
+
+
+def test_gates_by_hand():
+    # Chains of p values: arm 1 .01, .02; arm 2 .03, .2. Arm 1 is through at .04 (.02 of two arms); then arm 2
+    # has the whole level: .03 counts once, but not before .04.
+    class Tests:
+        arm, p = np.array([1, 2, 1, 2]), np.array([0.01, 0.03, 0.02, 0.2])
+
+    assert gated(Tests(), np.arange(1.0, 5.0)) == pytest.approx([0.02, 0.04, 0.04, 0.2])
 
 
 def test_identical_arms_have_p_one_and_are_not_different():

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.findings import Findings
@@ -23,11 +22,12 @@ from equipoise.study.spaces import Candidate
 from equipoise.study.statistics import (
     Array,
     additive_epsilon,
+    dominated,
     front,
     holm,
     hypervolume,
+    igd_plus,
 )
-from equipoise.study.statistics.moderation import ROUNDING
 from equipoise.study.trial import Trial
 
 Kind = Literal["training loss", "test loss", "test metric"]
@@ -36,7 +36,6 @@ KINDS: tuple[Kind, ...] = ("test loss", "test metric", "training loss")
 DRAWS = 400
 # With more objectives hypervolumes take long, and draws are fewer.
 QUICK, FEW_DRAWS = 3, 30
-FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,8 @@ class Method:
         beyond: what the front lacks to reach the method's mean point, as a share of the front's extent
             (additive epsilon); negative where the point lies behind it.
         error: standard error of that, by draws of the seeds with repetition.
+        distance: from the points of the front to what the method's mean point dominates, as a share of the
+            front's extent, mean over these points (IGD+).
         chance: share of the draws of seeds in which the point lies beyond the front drawn with it.
         p: that some candidate of fixed weights is as good in every task, for the candidate for which that
             is most credible; corrected for the number of tasks.
@@ -84,6 +85,7 @@ class Method:
     trials: tuple[str, ...]
     beyond: float
     error: float
+    distance: float
     chance: float
     p: float
     p_holm: float = float("nan")
@@ -189,6 +191,7 @@ def _front(found: Findings, kind: Kind) -> Front | None:
                 trials=tuple(trial.id for trial in arm.runs),
                 beyond=here,
                 error=_error(lacks, values.shape[1]),
+                distance=igd_plus(own.mean(0)[None] / extent, values.mean(1)[on] / extent),
                 chance=float(np.mean(np.array(lacks) > 1e-12)),
                 p=dominated(own, values),
             )
@@ -205,34 +208,6 @@ def _front(found: Findings, kind: Kind) -> Front | None:
         left_out=left,
         band=_band(drawn, sign) if len(names) == 2 else None,
     )
-
-
-def dominated(own: Array, candidates: Array) -> float:
-    """P value that some candidate is at least as good as a method in every objective.
-
-    Args:
-        own: of the method, ``[S, K]``, lower is better.
-        candidates: ``[C, S, K]``.
-
-    Returns:
-        NaN below three seeds.
-    """
-    seeds, tasks = own.shape
-    if seeds < FEWEST_SEEDS:
-        return float("nan")
-    gaps = candidates - own[None]  # positive where the method is better
-    mean = gaps.mean(1)
-    squares = ((gaps - mean[:, None]) ** 2).sum(1)
-    p = np.empty_like(mean)
-    for k in range(tasks):
-        # All gaps share the method's noise, so that none has a spread to borrow from the others.
-        rounding = seeds * (ROUNDING * np.abs(candidates[..., k]).max()) ** 2
-        spread = np.sqrt(squares[:, k] / (seeds - 1) / seeds)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            own_p = stats.t.sf(mean[:, k] / spread, seeds - 1)
-        # Without any spread nothing is known.
-        p[:, k] = np.where(squares[:, k] <= rounding, 1.0, own_p)
-    return float(np.minimum(tasks * p.min(1), 1.0).max())
 
 
 Reader = Callable[[Trial | None], Array]

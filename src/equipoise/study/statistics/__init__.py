@@ -19,8 +19,14 @@ from equipoise.study.statistics.estimates import (
     paired_delta_m,
     paired_deltas,
 )
-from equipoise.study.statistics.families import Difference, compare, holm, paired_differences
-from equipoise.study.statistics.fronts import additive_epsilon, front, hypervolume, igd_plus
+from equipoise.study.statistics.families import Difference, compare, holm
+from equipoise.study.statistics.fronts import (
+    additive_epsilon,
+    dominated,
+    front,
+    hypervolume,
+    igd_plus,
+)
 from equipoise.study.statistics.moderation import moderated, paired_tests
 from equipoise.study.statistics.power import seeds_needed, smallest_detectable
 from equipoise.study.statistics.ranks import (
@@ -49,6 +55,7 @@ __all__ = [
     "compare",
     "delta_m",
     "delta_m_flat",
+    "dominated",
     "expanded_percentiles",
     "friedman",
     "front",
@@ -63,7 +70,6 @@ __all__ = [
     "near_zero",
     "paired_delta_m",
     "paired_deltas",
-    "paired_differences",
     "paired_tests",
     "performance_profile",
     "probability_of_improvement",

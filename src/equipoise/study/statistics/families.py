@@ -51,6 +51,7 @@ def compare(
     values: Array,
     baselines: Sequence[int],
     prior: float = PRIOR,
+    gate: bool = False,
     level: float = 0.05,
     further: Sequence[tuple[int, int]] = (),
 ) -> dict[tuple[int, int], Difference]:
@@ -63,10 +64,16 @@ def compare(
     difference is shown only because others were shown before it, its interval has the level of its own
     step. Hence an interval excludes 0 exactly where the difference is shown.
 
+    With ``gate`` the baselines are met in their order: an arm is compared with the second only once a
+    difference to the first is shown, and so on; arms share the level by Holm's procedure. That finds more
+    against the first baseline, and nothing for an arm that differs from the later ones only. Intervals then
+    hold one by one, not together, and reach to 0 behind a gate that stayed closed.
+
     Args:
         values: ``[A, S]``, NaN where a run is missing; a pair with a missing run is left out.
         baselines: numbers of arms; the most important one first.
         prior: the largest weight of the typical variance, see :func:`moderated`; 0 for plain t tests.
+        gate: whether later baselines wait for earlier ones.
         level: of the family.
         further: pairs (arm, other) that belong to the family too; the other meets nothing else.
 
@@ -80,8 +87,8 @@ def compare(
         return {}
     tests = paired_tests(values, baselines, prior, further=further)
     factors = multipliers(values, baselines, prior, further=further, level=level)
-    adjusted = holm(tests.p, factors)
-    low, high, alpha = intervals(tests, adjusted, factors, level)
+    adjusted = gated(tests, factors) if gate else holm(tests.p, factors)
+    low, high, alpha = intervals(tests, adjusted, factors, gate, level)
     return {
         (int(tests.arm[c]), int(tests.baseline[c])): Difference(
             value=float(tests.mean[c]),
@@ -98,17 +105,6 @@ def compare(
         )
         for c in range(len(tests.arm))
     }
-
-
-def paired_differences(values: Array, against: Array) -> list[Difference]:
-    """Plain paired t tests of each arm with one baseline, as one family.
-
-    Args:
-        values: ``[A, S]``, NaN where a run is missing.
-        against: of the baseline, ``[S]``.
-    """
-    found = compare(np.vstack([against[None], values]), [0], prior=0.0)
-    return [found[arm, 0] for arm in range(1, len(values) + 1)]
 
 
 def holm(p: Array, factors: Array | None = None) -> Array:
@@ -133,17 +129,67 @@ def holm(p: Array, factors: Array | None = None) -> Array:
     return corrected
 
 
+def gated(tests: PairedTests, factors: Array) -> Array:
+    """Corrected p values where later baselines wait for earlier ones, ``[..., C]``.
+
+    Every arm has a chain of comparisons in the order of the baselines. Arms whose chain is not through share
+    the level equally; an arm that is through leaves its share to the others. An untested comparison
+    holds nothing up.
+
+    References:
+        Bretz et al., *A graphical approach to sequentially rejective multiple test procedures*, Statistics
+        in Medicine 2009.
+    """
+    arms = np.unique(tests.arm)
+    chain = np.zeros(tests.p.shape)  # the largest p value up to here in the chain of its arm
+    through = np.zeros((*tests.p.shape[:-1], len(arms)))
+    for place, arm in enumerate(arms):
+        own = tests.arm == arm
+        largest = np.maximum.accumulate(np.nan_to_num(tests.p[..., own], nan=0.0), axis=-1)
+        chain[..., own], through[..., place] = largest, largest[..., -1]
+    ordered = np.sort(through, axis=-1)
+    left = (len(arms) - np.arange(len(arms))) * _inflation(factors)
+    # The level at which k arms are through, for k = 0 to A - 1.
+    steps = np.maximum.accumulate(ordered * left, axis=-1)
+    reached = np.concatenate([np.zeros_like(steps[..., :1]), steps[..., :-1]], axis=-1)
+    corrected = np.maximum(reached[..., None, :], chain[..., :, None] * left).min(-1)
+    return np.where(np.isnan(tests.p), np.nan, np.minimum(corrected, 1.0))
+
+
 def intervals(
-    tests: PairedTests, adjusted: Array, factors: Array | None = None, level: float = 0.05
+    tests: PairedTests,
+    adjusted: Array,
+    factors: Array | None = None,
+    gate: bool = False,
+    level: float = 0.05,
 ) -> tuple[Array, Array, Array]:
     """The intervals of :func:`compare`: low, high, and the level of each, ``[..., C]``."""
     factors = _plain(tests.p) if factors is None else factors
-    count = np.maximum(np.isfinite(tests.p).sum(-1, keepdims=True), 1)
-    first = level / factors[count - 1]
-    own = level / factors[np.maximum(count - _smaller(tests.p), 1) - 1]
-    alpha = np.where((adjusted <= level) & (tests.p > first), own, first)
+    shown = adjusted <= level
+    if gate:
+        arms = np.unique(tests.arm)
+        through = sum(
+            np.where(np.isnan(adjusted), True, shown)[..., tests.arm == arm].all(-1) for arm in arms
+        )
+        waiting = np.maximum(len(arms) - np.asarray(through)[..., None], 1)
+        alpha = np.broadcast_to(level / waiting / _inflation(factors), tests.p.shape)
+    else:
+        count = np.maximum(np.isfinite(tests.p).sum(-1, keepdims=True), 1)
+        first = level / factors[count - 1]
+        own = level / factors[np.maximum(count - _smaller(tests.p), 1) - 1]
+        alpha = np.where(shown & (tests.p > first), own, first)
     half = np.where(np.isnan(tests.p), np.nan, stats.t.isf(alpha / 2, tests.df) * tests.error)
-    return tests.mean - half, tests.mean + half, np.where(np.isnan(tests.p), np.nan, alpha)
+    low, high = tests.mean - half, tests.mean + half
+    if gate:
+        low = np.where(shown, low, np.minimum(low, 0.0))
+        high = np.where(shown, high, np.maximum(high, 0.0))
+    return low, high, np.where(np.isnan(tests.p), np.nan, alpha)
+
+
+def _inflation(factors: Array) -> float:
+    """What a p value is multiplied by beyond the number of comparisons, at most."""
+    inflation: float = (factors / np.arange(1, len(factors) + 1)).max()
+    return inflation
 
 
 def _plain(p: Array) -> Array:

@@ -1,14 +1,20 @@
 """Sets of trade-offs: how much they dominate, and how far apart two of them lie.
 
-Lower is better in every objective. Letters of the shapes: N points, R points of a reference, K objectives.
+Lower is better in every objective. Letters of the shapes: N points, R points of a reference, K objectives,
+C candidates, S seeds.
 The computations are those of moocore.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 
 from equipoise.study.statistics.deltas import Array, Mask
+from equipoise.study.statistics.moderation import ROUNDING
+
+# Fewer know nothing of their spread.
+FEWEST_SEEDS = 3
 
 # moocore is loaded where it is used: it takes longer to load than all that most studies ask of it.
 
@@ -73,3 +79,31 @@ def igd_plus(points: Array, reference: Array) -> float:
     import moocore
 
     return float(moocore.igd_plus(points, ref=reference))
+
+
+def dominated(own: Array, candidates: Array) -> float:
+    """P value that some candidate is at least as good as a method in every objective.
+
+    Args:
+        own: of the method, ``[S, K]``, lower is better.
+        candidates: ``[C, S, K]``.
+
+    Returns:
+        NaN below three seeds.
+    """
+    seeds, tasks = own.shape
+    if seeds < FEWEST_SEEDS:
+        return float("nan")
+    gaps = candidates - own[None]  # positive where the method is better
+    mean = gaps.mean(1)
+    squares = ((gaps - mean[:, None]) ** 2).sum(1)
+    p = np.empty_like(mean)
+    for k in range(tasks):
+        # All gaps share the method's noise, so that none has a spread to borrow from the others.
+        rounding = seeds * (ROUNDING * np.abs(candidates[..., k]).max()) ** 2
+        spread = np.sqrt(squares[:, k] / (seeds - 1) / seeds)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own_p = stats.t.sf(mean[:, k] / spread, seeds - 1)
+        # Without any spread nothing is known.
+        p[:, k] = np.where(squares[:, k] <= rounding, 1.0, own_p)
+    return float(np.minimum(tasks * p.min(1), 1.0).max())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.arms import arms
+from equipoise.study.asked import asked, asked_by
 from equipoise.study.fixed import FIXED
 from equipoise.study.plans import Plan, plans
 from equipoise.study.price import spent
@@ -56,7 +58,8 @@ class Findings:
         thawed: dynamic minus frozen weights, by the same labels: a family of its own.
         joint: equal weights minus single-task networks, in the family of all that is compared; None where
             there are no single-task networks.
-        store: trials and measurements.
+        found: trials and measurements.
+        asked: ids of the trials that the study asks for, at all its settings.
         environments: where trials ran.
         weights: rows ``(trial, epoch, task, mean, std)`` of the weights applied.
         gradients: rows ``(trial, epoch, task, other, value)``: cosines, and norms where both are the same.
@@ -76,6 +79,7 @@ class Findings:
     thawed: dict[str, Difference]
     joint: Difference | None
     found: Measurements
+    asked: frozenset[str]
     environments: dict[int, dict[str, Any]]
     weights: list[tuple[Any, ...]]
     gradients: list[tuple[Any, ...]]
@@ -94,10 +98,15 @@ class Findings:
         """Single-task arms and the others."""
         return [*self.single.values(), *self.arms, *self.frozen.values()]
 
-    @property
+    @cached_property
     def stored(self) -> dict[str, Stored]:
-        """Trials of the store by id."""
-        return self.found.trials
+        """Trials of the study by id; those of earlier settings, which a store keeps, are left out."""
+        return {key: each for key, each in self.found.trials.items() if key in self.asked}
+
+    @property
+    def others(self) -> int:
+        """How many trials of earlier settings the store keeps."""
+        return len(self.found.trials.keys() - self.asked)
 
 
 def findings(
@@ -122,6 +131,10 @@ def findings(
     told = described(store, spec)
     found = Measurements(told, store)
     planned = plans(spec, arms(spec, told["first_losses"]), found)
+    whole_study = asked(planned.values(), spec)
+    for other in settings.values():
+        if other is not spec:
+            whole_study |= asked_by(store, other)
     single_trials = {p.arm.task: p.finals for p in planned.values() if p.arm.task is not None}
     reference = found.single_task(single_trials, "test")
     whole = found.gapless(reference)
@@ -155,6 +168,7 @@ def findings(
         thawed=_thawed({e.arm.label: e for e in compared}, frozen),
         joint=joint,
         found=found,
+        asked=frozenset(whole_study.ids),
         environments=store.environments(),
         weights=store.table("weight")[1],
         gradients=store.table("gradient")[1],

@@ -66,6 +66,7 @@ def test_the_toml_of_a_study_reads_back_as_the_same_study():
             "problem_options": {"width": 32},
             "name": 'a "quoted" name',
             "weight_decay": 1e-5,
+            "near_zero": {"left/accuracy": 0.1, "reconstruct/rmse": 0},
             "allow_unequal_budgets": True,
             "methods": [
                 "uw",
@@ -188,6 +189,11 @@ def test_files_that_a_study_names_are_looked_for_beside_it_first(tmp_path, monke
             "coarse values of 'temperature' of 'uw_so' are not refined with search = 'random'",
         ),
         ({"flatness": True}, "'flatness': give a number"),
+        (
+            {"near_zero": {"a/rmse": -1}},
+            "'near_zero.a/rmse': it should be greater than or equal to 0",
+        ),
+        ({"near_zero": 0.1}, "'near_zero': give a table of names and values"),
         ({"flatness": 1e30}, "'flatness': it should be less than or equal to 1"),
         (
             {"sweep": {"width": [16, float("nan")]}},

@@ -61,6 +61,12 @@ def prepared(spec: Spec) -> list[Setting]:
         told, steps = rehearsed(own)
         if own.checkpoint != "last":
             refuse_criterion("checkpoint", own.checkpoint, told, "'last'")
+        known = [f"{each['task']}/{each['metric']}" for each in told["measures"]]
+        for metric in own.near_zero:
+            if metric not in known:
+                raise ValueError(
+                    f"near_zero names {metric!r}, which is no metric of the problem: {', '.join(known)}"
+                )
         setting = Setting(name, own, told, arms(own, told["first_losses"]), steps)
         _refuse_impossible(setting)
         settings.append(setting)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import equipoise
 from equipoise.problems.catalogue import changed, fingerprint
+from equipoise.study.asked import NONE, Asked, asked
 from equipoise.study.environment import environment
 from equipoise.study.executors.base import Executor, facts
 from equipoise.study.loading import parse
@@ -24,7 +25,11 @@ class Listener(Protocol):
     """Is told what happens."""
 
     def stage(self, name: str, total: int, kept: int) -> None:
-        """A stage of ``total`` trials begins, of which ``kept`` were done before."""
+        """A stage of ``total`` trials begins, of which ``kept`` were done before.
+
+        Where trials are named in rounds it is called again for the same stage: both numbers are those of
+        the whole stage then, as far as they are known.
+        """
 
     def finished(self, trial: Trial, outcome: Outcome) -> None:
         """A trial has an outcome, and it is on disk."""
@@ -66,33 +71,64 @@ def run(
         _adopt(store, spec, {each.options: each.told for each in settings}, keep=keep)
         machine = environment()
         begun: set[str] = set()
+        progress = _Progress(listener)
         # Some trials can be named only when others have ended: the finer values of a search, the final ones.
         while True:
             planned = [(each, each.plans(store)) for each in settings]
             searched = {k: v for each, plan in planned for k, v in named(plan, each.spec).items()}
             if searched:
                 store.set(named={**(store.get("named") or {}), **searched})
-            wanted = [trial for each, plan in planned for trial in trials(plan, each.spec)]
-            if begun and all(trial.id in begun for trial in store.missing(wanted)):
-                return
+            whole = NONE
+            for each, plan in planned:
+                whole |= asked(plan.values(), each.spec)
+            wanted = {t.id: t for each, plan in planned for t in trials(plan, each.spec)}
             # A trial that failed is tried again by the next run, and not by this one.
-            fresh = [trial for trial in wanted if trial.id not in begun]
-            begun.update(trial.id for trial in fresh)
-            final = spec.tuning == "once" and fresh[-1].stage == "final"
-            _execute("final" if final else "tuning", fresh, store, executor, listener, machine)
+            fresh = [trial for trial in wanted.values() if trial.id not in begun]
+            # All of tuning comes before the final trials.
+            now = [trial for trial in fresh if trial.id in whole.tuning] or fresh
+            missing = store.missing(now)
+            progress.tell(whole, now, len(now) - len(missing))
+            if not fresh:
+                return
+            begun.update(trial.id for trial in now)
+            _execute(missing, store, executor, listener, machine)
+
+
+class _Progress:
+    """Tells a listener how far a stage is as a whole, though its trials are named in rounds."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._name = "tuning"
+        self._kept = 0
+        self._total = -1
+
+    def tell(self, whole: Asked, now: Sequence[Trial], kept: int) -> None:
+        """Trials are about to run, of which some were kept from before."""
+        if now and now[0].id in whole.finals and self._name == "tuning":
+            # What was still to come of tuning never came.
+            self._announce(len(whole.tuning))
+            self._name, self._kept, self._total = "final", 0, -1
+        self._kept += kept
+        final = self._name == "final"
+        trials, to_come = (
+            (whole.finals, whole.finals_to_come) if final else (whole.tuning, whole.tuning_to_come)
+        )
+        self._announce(len(trials) + to_come, always=kept > 0)
+
+    def _announce(self, total: int, always: bool = False) -> None:
+        if always or total != self._total:
+            self._listener.stage(self._name, total, self._kept)
+            self._total = total
 
 
 def _execute(
-    name: str,
-    trials: Sequence[Trial],
+    missing: Sequence[Trial],
     store: Store,
     executor: Executor,
     listener: Listener,
     machine: Mapping[str, Any],
 ) -> None:
-    different = list({trial.id: trial for trial in trials}.values())
-    missing = store.missing(different)
-    listener.stage(name, len(different), len(different) - len(missing))
     here = {**machine, **facts(executor, missing)}
     with closing(executor.run(missing)) as outcomes:
         for trial, outcome in outcomes:

@@ -99,6 +99,11 @@ class Measurements:
         for trial, _, task, mean, _ in store.table("weight")[1]:
             self._weights.setdefault(trial, {}).setdefault(task, []).append(mean)
 
+    def floors(self, given: Mapping[str, float]) -> Array:
+        """The sizes up to which a reference counts as near zero, ``[M]``; NaN where none is given."""
+        names = [f"{measure.task}/{measure.metric}" for measure in self.measures]
+        return np.array([given.get(name, np.nan) for name in names])
+
     def finished(self, trial: Trial) -> bool:
         """Whether the trial came to its end with finite numbers."""
         stored = self.trials.get(trial.id)

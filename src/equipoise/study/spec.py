@@ -46,6 +46,9 @@ class Spec(BaseModel):
         weight_step: of the grid of fixed weights, where the protocol tries all of them.
         sweep: an option of the problem with its values, such as ``{ width = [16, 64] }``: the whole
             comparison runs with each; that with the first is the main one.
+        near_zero: by ``"task/metric"``, the size up to which the mean of the single-task networks counts as
+            near zero, such as ``{ "depth/r2" = 0.1 }``: Delta_m then has the difference in the metric's own
+            units and not in percent. It decides alone for its metric; for the others the spread of runs does.
         flatness: relative size of a random step away from the trained parameters, such as 0.1: how much the
             losses on validation rise by it is measured at the end; 0: not.
         tuning: ``"per seed"`` repeats the whole procedure: every seed trains all candidates and takes the
@@ -85,6 +88,7 @@ class Spec(BaseModel):
     candidates: Annotated[Whole, Field(ge=2)] | None = None
     weight_step: Annotated[Real, Field(gt=0, le=0.5)] = 0.1
     sweep: dict[str, Annotated[list[Plain], Field(min_length=2)]] = {}
+    near_zero: dict[str, Annotated[Real, Field(ge=0)]] = {}
     flatness: Annotated[Real, Field(ge=0, le=1)] = 0.0
     tuning: Literal["per seed", "once"] = "per seed"
     tuning_seeds: Annotated[Whole, Field(ge=1)] = 1

@@ -58,7 +58,8 @@ def per_task(found: Findings, baseline: str) -> list[TaskDifference]:
     rows = []
     for entry in others:
         own, theirs = (
-            change(each.scores, found.whole, found.found.higher).values for each in (entry, base)
+            change(each.scores, found.whole, found.found.higher, found.plain).values
+            for each in (entry, base)
         )
         rows.append(own - theirs)
     gaps = np.stack(rows)  # [A, S, M]

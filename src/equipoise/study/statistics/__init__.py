@@ -4,11 +4,13 @@ from equipoise.study.statistics.calibration import multipliers
 from equipoise.study.statistics.deltas import (
     Array,
     Change,
+    Mask,
     change,
     delta_m,
     delta_m_flat,
     near_zero,
     relative_change,
+    usual_spread,
 )
 from equipoise.study.statistics.estimates import (
     Estimate,
@@ -49,6 +51,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "Friedman",
+    "Mask",
     "additive_epsilon",
     "bootstrap_iqm",
     "change",
@@ -77,6 +80,7 @@ __all__ = [
     "seeds_needed",
     "sign_flip",
     "smallest_detectable",
+    "usual_spread",
     "variance_shares",
     "without_each_arm",
     "without_each_task",

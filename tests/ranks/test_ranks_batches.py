@@ -77,4 +77,4 @@ def test_a_step_is_skipped_on_all_ranks(pair: Pool, case: Case) -> None:
 
 @pytest.mark.parametrize("case", sample(broken=((1, "right", 9),), steps=3, go_on=True))
 def test_a_broken_loss_is_told_on_all_ranks_and_training_can_go_on(pair: Pool, case: Case) -> None:
-    assert_told_everywhere(pair, case, 1, "ValueError", "'right'", "not finite")
+    assert_told_everywhere(pair, case, 1, "NonFiniteError", "'right'", "not finite")

@@ -3,7 +3,7 @@
 from equipoise.balance import Balancer
 from equipoise.methods.base import Card, GramianMethod, JacobianMethod, LossMethod
 from equipoise.methods.catalogue import method, methods
-from equipoise.solvers import SolverError
+from equipoise.solvers import NonFiniteError, SolverError
 
 __version__ = "0.1.0"
 
@@ -13,6 +13,7 @@ __all__ = [
     "GramianMethod",
     "JacobianMethod",
     "LossMethod",
+    "NonFiniteError",
     "SolverError",
     "__version__",
     "method",

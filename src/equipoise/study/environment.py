@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import torch
 
 PACKAGES = ("equipoise", "torch", "numpy", "scipy", "scikit-learn")
 
@@ -45,3 +49,14 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+@contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """Torch computes with as many threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

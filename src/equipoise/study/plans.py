@@ -107,17 +107,14 @@ class _Planner:
     made: dict[tuple[str, Candidate, Stage, int], Trial] = field(default_factory=dict)
 
     def plans(self) -> dict[str, Plan]:
-        for arm in self.arms:
-            if arm.method == SINGLE_TASK:
-                self.done[arm.label] = self._plan(arm)
-        for arm in self.arms:
-            if arm.method != SINGLE_TASK:
-                self.done[arm.label] = self._plan(arm)
+        # What Delta_m is taken against comes first.
+        for arm in sorted(self.arms, key=lambda arm: arm.method != SINGLE_TASK):
+            self.done[arm.label] = self._plan(arm)
         return {arm.label: self.done[arm.label] for arm in self.arms}
 
     @property
     def _stage(self) -> Stage:
-        """Of the trials of tuning: where every seed tunes for itself they are the final ones."""
+        """Of tuning: where every seed tunes for itself its trials are the final ones."""
         return "final" if self.spec.tuning == "per seed" else "tune"
 
     def _plan(self, arm: Arm) -> Plan:
@@ -271,10 +268,8 @@ class _Planner:
         return self.made[key]
 
     def _make(self, arm: Arm, candidate: Candidate, stage: Stage, seed: int) -> Trial:
-        # A single-task network has no weights to balance: fields that do not touch it stay at their
-        # default, so that studies that differ there share its trials.
-        single = arm.method == SINGLE_TASK
-        spec = self.spec
+        # Fields that do not touch a single-task network stay at their default: studies share its trials.
+        spec, single = self.spec, arm.method == SINGLE_TASK
         return Trial(
             problem=spec.problem,
             problem_options=with_options(spec.problem_options),

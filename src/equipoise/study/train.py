@@ -6,8 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from itertools import islice
 from statistics import fmean, pstdev
 from typing import Any
@@ -19,6 +18,7 @@ from equipoise.problems import Batch, Problem, Source, problem
 from equipoise.solvers import NonFiniteError, SolverError
 from equipoise.study.building import balancer, optimizer, schedule
 from equipoise.study.counting import Counter, fast
+from equipoise.study.environment import threads_of_torch
 from equipoise.study.feeding import Feed, digest
 from equipoise.study.flatness import losses_around
 from equipoise.study.measuring import Scores, broken, criterion, scores, task_gradients
@@ -56,7 +56,7 @@ def run(
     Raises:
         ValueError: the problem or the method does not exist, or does not take its options.
     """
-    with _threads(threads):
+    with threads_of_torch(threads):
         return _Run(trial, threads, steps, watch).result()
 
 
@@ -291,13 +291,3 @@ class _Run:
 
 def _diverged(epoch: int, what: str, reason: str = "") -> str:
     return f"{what} is not finite in epoch {epoch}" + (reason and f": {reason}")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import altair as alt
 import numpy as np
 
+from equipoise.report import numbers
 from equipoise.report.figures import names
 from equipoise.report.fronts import front_table
 from equipoise.report.look import ACCENT, FAINT, INK, SOFT, Row, Spec, sized
@@ -103,6 +104,14 @@ def tables(found: Findings, seen: Seen) -> dict[str, Table]:
         "stability": stability_table(seen.stability),
         "spreads": sizes_table(seen.sizes),
         "minima": minima_table(found, seen),
+        "frozen": numbers.frozen(found),
+        "settings": numbers.settings(seen.sizes),
+        "variance": numbers.variance(seen.shares),
+        "sparse": numbers.sparse(seen.sparse),
+        "curves": numbers.curves(found),
+        "weights": numbers.weights(found),
+        "gradients": numbers.gradients(found),
+        "rates": numbers.rates(found),
     }
     return {**named, **{name: each for name, each in more.items() if each is not None}}
 

@@ -169,8 +169,11 @@ def front_table(front: Front) -> Table:
     return Table(columns, rows, units)
 
 
-def _said(found: Findings, label: str, gap: Difference) -> str:
-    """An arm that lost a run is never called better, nor is what it was compared with called worse."""
+def said(found: Findings, label: str, gap: Difference) -> str:
+    """What was shown of moving weights.
+
+    An arm that lost a run is never called better, nor is what it was compared with called worse.
+    """
     whole = found.arm(label).complete and found.frozen[label].complete
     if not gap.shown() or not whole:
         return "not shown"
@@ -187,7 +190,7 @@ def frozen_chart(found: Findings) -> Spec | None:
             "high": gap.high if np.isfinite(gap.high) else gap.value,
             "text": interval(gap),
             "setting": "",
-            "said": _said(found, label, gap),
+            "said": said(found, label, gap),
         }
         for label, gap in found.thawed.items()
         if np.isfinite(gap.value)

@@ -27,6 +27,7 @@ from equipoise.study import (
     sentence,
     warnings,
 )
+from equipoise.study.analyses.front import KINDS
 from equipoise.study.arms import how_fixed
 from equipoise.study.fixed import FIXED
 from equipoise.study.questions import PROTOCOLS
@@ -87,6 +88,7 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         ],
         "warnings": warnings(found),
         "tables": shown_tables,
+        "sections": SECTIONS,
         "charts": charts,
         "shown": [
             (label, color)
@@ -113,6 +115,29 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         "data": embedded(data),
         "bundle": bundle(),
     }
+
+
+# Tables of the Markdown page after those of the comparison and the results, with their headings.
+SECTIONS = (
+    ("by-task", "Task by task"),
+    ("per-task", "Every task"),
+    ("joint", "Metrics of all tasks together"),
+    ("at-best", "At the best epoch on validation"),
+    ("robust", "All runs and tasks, by other yardsticks"),
+    ("stability", "Does the order last?"),
+    *((f"front {kind}", f"Beside the front of fixed weights: {kind}") for kind in KINDS),
+    ("frozen", "Do the weights have to move?"),
+    ("settings", "What the setting changes"),
+    ("spreads", "Spread between methods at every setting"),
+    ("variance", "What makes the difference: shares of the variance of Delta_m on test"),
+    ("sparse", "What makes the difference: sparse learning rates"),
+    ("minima", "The way to the minimum, and what lies around it"),
+    ("curves", "Learning curves on validation"),
+    ("weights", "Weights over time"),
+    ("gradients", "Do the tasks conflict? Task gradients under equal weights"),
+    ("rates", "Sensitivity to tuning: the best validation score at every learning rate"),
+    ("chosen", "What tuning chose"),
+)
 
 
 def embedded(data: object) -> Markup:

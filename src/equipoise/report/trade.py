@@ -79,7 +79,7 @@ def _place_labels(rows: list[Row]) -> None:
     ]
     order = sorted(
         range(len(rows)),
-        key=lambda i: (rows[i]["label"] not in ("single-task", "ew"), rows[i]["said"][0] != "n"),
+        key=lambda i: (rows[i]["label"] not in ("single-task", "ew"), -rows[i]["value"]),
     )
     names = [short(row["label"], 20) for row in rows]
     for row, name, spot in zip(rows, names, spots(points, names, order), strict=True):

@@ -34,16 +34,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from functools import cache
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
 
+from equipoise.study.statistics.calibration import multipliers
 from equipoise.study.statistics.families import gated, holm, intervals
-from equipoise.study.statistics.moderation import PairedTests, paired_tests
+from equipoise.study.statistics.moderation import LIMIT, PRIOR, PairedTests, paired_tests
 
 Array = NDArray[np.float64]
 Random = np.random.Generator
@@ -142,27 +143,29 @@ def moments(candidates: int, tails: str) -> tuple[float, float]:
 Procedure = Callable[[Array, Baselines], Decided]
 
 
-def t_tests(
-    prior: float, limit: float = np.inf, share: float = np.inf, gate: bool = False
-) -> Procedure:
-    """Holm's correction, or gates; variances as :func:`moderated` has them."""
+def t_tests(prior: float, limit: float = LIMIT, calibrate: bool = True) -> Procedure:
+    """Holm's correction; variances as :func:`moderated` has them, and multipliers simulated or m."""
 
     def decide(values: Array, baselines: Baselines) -> Decided:
-        return _decide(paired_tests(values, baselines, prior, limit, share), gate)
+        tests = paired_tests(values, baselines, prior, limit)
+        factors = multipliers(values, baselines, prior, limit) if calibrate else None
+        adjusted = holm(tests.p, factors)
+        low, high, _ = intervals(tests, adjusted, factors, level=LEVEL)
+        return Decided(tests, adjusted <= LEVEL, low, high)
 
     return decide
 
 
-def _decide(tests: PairedTests, gate: bool = False) -> Decided:
-    adjusted = gated(tests) if gate else holm(tests.p)
-    low, high, _ = intervals(tests, adjusted, gate, LEVEL)
-    return Decided(tests, adjusted <= LEVEL, low, high)
-
-
 def one_step(values: Array, baselines: Baselines) -> Decided:
-    """As the default, with Bonferroni's correction instead of Holm's."""
+    """As the default, without going on where something is shown."""
     tests = paired_tests(values, baselines)
-    return Decided(tests, tests.p * tests.p.shape[-1] <= LEVEL)
+    return Decided(tests, tests.p * multipliers(values, baselines)[-1] <= LEVEL)
+
+
+def gates(values: Array, baselines: Baselines) -> Decided:
+    """As the default, but later baselines wait for earlier ones: no intervals."""
+    tests = paired_tests(values, baselines)
+    return Decided(tests, gated(tests, multipliers(values, baselines)) <= LEVEL)
 
 
 def three_families(values: Array, baselines: Baselines) -> Decided:
@@ -174,37 +177,6 @@ def three_families(values: Array, baselines: Baselines) -> Decided:
         shown[:, own] = holm(tests.p[:, own]) <= LEVEL
     half = stats.t.isf(LEVEL / 2, tests.df) * tests.error
     return Decided(tests, shown, tests.mean - half, tests.mean + half)
-
-
-def estimated(values: Array, baselines: Baselines) -> Decided:
-    """Smyth's moment estimates of the typical variance and its degrees of freedom, for each baseline."""
-    plain = paired_tests(values, baselines, 0.0)
-    seeds, df = values.shape[-1], values.shape[-1] - 1
-    error, total = plain.error.copy(), plain.df + np.zeros(plain.p.shape)
-    for baseline in baselines:
-        own = plain.baseline == baseline
-        if own.sum() < 2:
-            continue
-        variance = plain.error[:, own] ** 2 * seeds
-        logs = np.log(variance) - special.digamma(df / 2) + np.log(df / 2)
-        excess = logs.var(-1, ddof=1) - special.polygamma(1, df / 2)
-        prior = 2 * inverse_trigamma(np.maximum(excess, 1e-4))[:, None]
-        typical = np.exp(
-            logs.mean(-1, keepdims=True) + special.digamma(prior / 2) - np.log(prior / 2)
-        )
-        moderated = (prior * typical + df * variance) / (prior + df)
-        error[:, own], total[:, own] = np.sqrt(moderated / seeds), prior + df
-    p = 2 * stats.t.sf(np.abs(plain.mean) / error, total)
-    return _decide(replace(plain, error=error, df=total, p=p))
-
-
-def inverse_trigamma(y: Array) -> Array:
-    """By Newton's method, as in Smyth 2004, appendix."""
-    x = 0.5 + 1 / y
-    for _ in range(30):
-        value = special.polygamma(1, x)
-        x = x + value * (1 - value / y) / special.polygamma(2, x)
-    return x
 
 
 def pooled(values: Array, baselines: Baselines) -> Decided:
@@ -253,19 +225,14 @@ def sign_flip(values: Array, baselines: Baselines) -> Decided:
 PROCEDURES: dict[str, Procedure] = {
     "t, a family each": three_families,
     "t": t_tests(0.0),
-    "t, gates": t_tests(0.0, gate=True),
     "pooled variance": pooled,
     "sign flips": sign_flip,
-    "moderated, d0 = 2": t_tests(2.0),
-    "moderated, d0 = 4": t_tests(4.0),
-    "moderated, d0 = 8": t_tests(8.0),
-    "moderated, d0 estimated": estimated,
-    "raised, d0 = 2": t_tests(2.0, 1.0),
-    "raised, d0 = 4": t_tests(4.0, 1.0),
-    "up to twice, d0 = 2": t_tests(2.0, 2.0),
-    "capped": t_tests(4.0, 1.0, 0.5),
-    "capped, one step": one_step,
-    "capped, gates": t_tests(4.0, 1.0, 0.5, gate=True),
+    "moderated": t_tests(1000.0, np.inf, calibrate=False),
+    "moderated, calibrated": t_tests(1000.0, np.inf),
+    "limited": t_tests(PRIOR, calibrate=False),
+    "used": t_tests(PRIOR),
+    "used, one step": one_step,
+    "used, gates": gates,
 }
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import equipoise
 from equipoise.cli.commands import app
-from equipoise.cli.progress import Lines
+from equipoise.cli.progress import Lines, Live
 from equipoise.study import Failure
 
 TINY = Path(__file__).parent / "study" / "tiny.py"
@@ -143,6 +143,37 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys):
     assert said[0] == "tuning: 3 trials, 1 kept from before"
     assert said[1:3] == ["ew, lr 0.1 failed: RuntimeError: no luck"] * 2
     assert said[3].startswith("tuning: 3/3 after") and len(said) == 4
+
+
+def test_progress_over_rounds_is_one_line_of_all_of_them(capsys):
+    from equipoise.study import Trial
+
+    trial = Trial(
+        problem="p", method="ew", stage="tune", seed=0, learning_rate=0.1, epochs=1, batch_size=1
+    )
+    lines = Lines(sys.stderr, every=1e9)
+    lines.stage("tuning", 4, 1)
+    lines.finished(trial, Failure("no luck"))
+    lines.stage("tuning", 5, 2)
+    lines.finished(trial, Failure("no luck"))
+    lines.stage("tuning", 4, 2)
+    said = [line for line in capsys.readouterr().err.splitlines() if "luck" not in line]
+    assert said[0] == "tuning: 4 trials, 1 kept from before"
+    assert said[1].startswith("tuning: 4/4 after") and len(said) == 2
+
+
+def test_progress_on_a_terminal_has_one_bar_a_stage_that_never_goes_back():
+    from equipoise.study import Trial
+
+    trial = Trial(
+        problem="p", method="ew", stage="tune", seed=0, learning_rate=0.1, epochs=1, batch_size=1
+    )
+    live = Live()
+    live.stage("tuning", 8, 1)
+    live.finished(trial, Failure("no luck"))
+    live.stage("tuning", 9, 2)
+    (bar,) = live._progress.tasks
+    assert (bar.completed, bar.total) == (3, 9)
 
 
 def without(*hidden):

@@ -22,7 +22,7 @@ STUDY = """
 problem = "{problem}"
 learning_rates = [0.01, 0.03]
 tuning = "once"
-seeds = 2
+seeds = 3
 epochs = 2
 batch_size = 16
 methods = [{{ id = "uw_so", search = {{ temperature = [1.0, 2.0] }}, learning_rates = [0.02] }}]
@@ -82,12 +82,32 @@ def test_when_every_trial_fails_the_exit_code_and_the_first_error_say_so(call):
     Path("own.toml").write_text(STUDY.format(problem=f"{TINY}:untrainable"))
     done = call("run", "own.toml", *INLINE)
     assert done.exit_code == 1 and "Traceback" not in done.stderr
-    assert "nothing can be compared" in done.stderr
+    assert "nothing could be compared: no final trial of a method finished" in done.stderr
     assert "RuntimeError: this model cannot be trained" in done.stderr
     shown = call("show", "out.db")
     assert "failed (error), 1 x: RuntimeError: this model cannot be trained" in shown.stdout
     whole = call("show", "out.db", "--tracebacks").stdout
     assert "Traceback (most recent call last)" in whole and "tiny.py" in whole
+
+
+def test_too_few_seeds_compare_nothing_which_the_exit_code_and_a_sentence_say(call):
+    done = call("run", "study.toml", *INLINE, "--seeds", "2")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        "equipoise: nothing could be compared: 2 seeds cannot tell a difference from chance; take 3 or more, "
+        "5 if you can (seeds = 5 in the study, or --seeds 5): what has run is kept"
+    )
+    assert "Nothing can be said yet" in done.stdout
+
+
+def test_nothing_is_compared_where_one_run_is_left_of_each_method(call):
+    Path("own.toml").write_text(
+        STUDY.format(problem=f"{TINY}:explosive")
+        .replace("[0.02]", "[5.0]")
+        .replace("0.01, 0.03", "3.0, 5.0")
+    )
+    done = call("run", "own.toml", *INLINE)
+    assert done.exit_code == 1 and "trials diverged, 0 failed, the first with: " in done.stderr
 
 
 def test_inline_lets_errors_through_on_request(call):
@@ -174,15 +194,15 @@ def content(path):
 
 
 def test_a_flag_says_what_it_replaces(call):
-    done = call("run", "study.toml", *INLINE, "--learning-rates", "0.01,0.02", "--seeds", "2")
+    done = call("run", "study.toml", *INLINE, "--learning-rates", "0.01,0.02", "--seeds", "3")
     assert (
         "--learning-rates replaces learning_rates = [0.01, 0.03] of study.toml\n"
         '--learning-rates replaces search = {"temperature": [1.0, 2.0]}, learning_rates = [0.02] of uw_so\n'
     ) in done.stderr
-    assert "--seeds replaces" not in done.stderr, "two seeds were asked for, and two there were"
+    assert "--seeds replaces" not in done.stderr, "three seeds were asked for, and three there were"
     done = call("run", "study.toml", *INLINE, "--methods", "uw", "--seeds", "1")
     assert '--methods replaces methods = ["uw_so"] of study.toml' in done.stderr
-    assert "--seeds replaces seeds = [0, 1] of study.toml" in done.stderr
+    assert "--seeds replaces seeds = [0, 1, 2] of study.toml" in done.stderr
 
 
 def test_a_store_is_listed_shown_exported_and_removed(call, stores):
@@ -197,7 +217,7 @@ def test_a_store_is_listed_shown_exported_and_removed(call, stores):
         for name in ("study.json", "trial.csv", "metric.csv", "weight.csv", "gradient.csv")
     ]
     joined = call("merge", "good.db", "good.db", "--out", "both.db")
-    assert "28 were in both with the same numbers" in joined.stdout
+    assert "35 were in both with the same numbers" in joined.stdout
     assert content("both.db") == content("good.db")
     assert call("rm", "good.db", input="n\n").stdout.endswith("Nothing was removed.\n")
     assert Path("good.db").exists()
@@ -310,11 +330,11 @@ def test_ctrl_c_while_the_report_is_written_is_told(folder, finished):
 
 def test_watch_shows_arms_and_seeds_and_ends_with_the_study(call, stores):
     once = call("watch", "good.db", "--once").stdout
-    assert "28/28 trials, 0 failed; finished" in once
+    assert "35/35 trials, 0 failed; finished" in once
     row = next(line for line in once.splitlines() if line.startswith("uw_so"))
-    assert row.split()[1] == "2/2" and row.split()[-2:] == ["done", "done"]
+    assert row.split()[1] == "2/2" and row.split()[-3:] == ["done", "done", "done"]
     # Nobody writes to it: the live table ends by itself.
-    assert "28/28 trials" in call("watch", "good.db").stdout
+    assert "35/35 trials" in call("watch", "good.db").stdout
 
 
 def test_watch_sees_a_study_that_is_being_run(call, stores):
@@ -324,7 +344,7 @@ def test_watch_sees_a_study_that_is_being_run(call, stores):
         db.execute("DELETE FROM trial WHERE seed = 1")
     with only_driver(Path("good.db")):
         told = call("watch", "good.db", "--once").stdout
-    assert "21/28 trials, 0 failed; about" in told and "left" in told
+    assert "28/35 trials, 0 failed; about" in told and "left" in told
     row = next(line for line in told.splitlines() if line.startswith("ew"))
-    assert row.split()[-2:] == ["done", "."]
+    assert row.split()[-3:] == ["done", ".", "done"]
     assert "no run writes to it" in call("watch", "good.db", "--once").stdout

@@ -5,12 +5,13 @@ import re
 import pytest
 
 from equipoise.report import pictures, write
-from equipoise.report.fronts import STILL, front_chart, key
+from equipoise.report.fronts import front_chart, key
 from equipoise.report.labels import NARROW, NOWHERE, spots
 from equipoise.report.page import SECTIONS, _wrapped
 from equipoise.report.panels import _powers
 from equipoise.study import Store, findings
 from equipoise.study.analyses import front
+from equipoise.study.labels import moving
 
 
 def test_the_front_of_a_setting_is_computed_once_for_verdict_and_page(
@@ -85,7 +86,7 @@ def test_every_method_of_a_front_has_a_sign_of_its_own(drawn):
     marks = key(drawn[1][0])
     assert len({(mark.color, mark.shape) for mark in marks}) == len(marks)
     colors = {mark.name: mark.color for mark in marks}
-    assert all(colors[n] == colors[n.removeprefix(STILL)] for n in colors if n.startswith(STILL))
+    assert all(colors[name] == colors[moving(name)] for name in colors)
 
 
 def test_the_line_of_a_front_is_what_it_reaches_and_no_straight_way_between_points(drawn):

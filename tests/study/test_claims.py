@@ -35,7 +35,7 @@ def test_where_nothing_differs_few_verdicts_claim_anything(alike):
 
 
 def test_without_a_correction_false_claims_are_found_out(monkeypatch):
-    monkeypatch.setattr(families, "holm", lambda p: p)
+    monkeypatch.setattr(families, "holm", lambda p, factors=None: p)
     broken = claims.simulate(World(correlation=0.9, rates="differ"), 20)
     assert broken.false > most(20)
 

@@ -335,7 +335,9 @@ def test_comparisons_with_all_baselines_are_one_family_and_baselines_meet_once(t
     }
     gaps = [gap for each in found.arms for gap in each.against.values()]
     smallest = min([*gaps, found.joint], key=lambda gap: gap.p)
-    assert smallest.p_holm == pytest.approx(min(10 * smallest.p, 1))
+    assert len(gaps) == 9
+    # More than Bonferroni's ten: the variances are borrowed from few arms.
+    assert smallest.p_holm == 1 or smallest.p_holm > 10 * smallest.p
 
 
 def sharing(by, lost=()):
@@ -447,7 +449,34 @@ def test_a_metric_near_zero_is_compared_in_its_own_units_and_told(tmp_path):
     assert found.arm("ew").changes[2] == pytest.approx(0.3)
     assert found.arm("ew").delta.value == pytest.approx(0.15)
     assert "score of b" in warned(found)["near-zero"]
+    assert "near_zero of the study" in warned(found)["near-zero"]
     assert "near-zero" not in warned(fakes.study(tmp_path / "other", flat))
+
+
+def test_a_study_says_itself_what_is_near_zero(tmp_path):
+    def scores(trial):
+        return 1.0, 2.0, 0.05 * np.sin(trial.seed) + 0.3 * (trial.method != "stl")
+
+    percent = fakes.study(tmp_path / "a", scores, near_zero={"b/score": 0})
+    assert not percent.plain.any() and percent.arm("ew").changes[2] > 1000
+    plain = fakes.study(tmp_path / "b", flat, near_zero={"a/mae": 100})
+    assert plain.plain.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_with_few_seeds_all_arms_say_how_far_runs_spread(tmp_path, seeds):
+    def scores(trial):
+        # The runs of the single-task networks happen to agree; those of all others do not.
+        return 1.0, 2.0, 0.1 + (trial.method != "stl") * 0.1 * (-1) ** trial.seed
+
+    assert fakes.study(tmp_path, scores, seeds=seeds).plain.tolist() == [False, False, True]
+
+
+def test_a_metric_that_is_none_is_named_before_the_first_trial(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"near_zero names 'b/r2', which is no metric.*: a/rmse, a/mae"
+    ):
+        fakes.study(tmp_path, flat, near_zero={"b/r2": 0.1})
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ problem = "{problem}"
 problem_options = {{ pause = 0.05, log = "{log}" }}
 methods = ["uw"]
 learning_rates = [0.003, 0.03]
-seeds = 1
+seeds = 3
 epochs = 2
 batch_size = 16
 """

@@ -59,6 +59,15 @@ def test_two_halves_of_a_study_merge_to_the_whole(tmp_path):
         assert joined.get("spec") == fakes.spec(seeds=3).model_dump(mode="json")
 
 
+def test_a_key_that_came_after_a_store_was_written_keeps_nothing_apart(tmp_path):
+    first, second = study(tmp_path / "a.db", fails(0)), study(tmp_path / "b.db", fails(2))
+    with Store(first) as store:
+        spec = store.get("spec")
+        del spec["near_zero"]
+        store.set(spec=spec)
+    assert merged(first, second, tmp_path / "c.db").both == 24
+
+
 def test_a_trial_that_failed_in_both_stays_failed(tmp_path):
     first, second = study(tmp_path / "a.db", fails(0)), study(tmp_path / "b.db", fails(0))
     merged(first, second, tmp_path / "c.db")

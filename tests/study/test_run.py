@@ -1,12 +1,17 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
 import pytest
 import tiny
+from typer.testing import CliRunner
 
+from equipoise.cli.commands import app
+from equipoise.report.page import _kinds
 from equipoise.study import Failure, Inline, Store, findings, run
 from equipoise.study.lock import only_driver
+from equipoise.study.shelf import entries
 
 
 class Recorder:
@@ -166,3 +171,76 @@ def test_a_real_study_end_to_end(tmp_path):
     untrained = found.found.curve(found.arm("ew").trials[0], "train")
     assert untrained[8]["a", "loss"] < untrained[1]["a", "loss"]
     assert Path(tmp_path / "s.db").stat().st_size > 0
+
+
+class Heard:
+    """A listener that keeps what it was told of stages."""
+
+    def __init__(self):
+        self.stages, self.ended = [], 0
+
+    def stage(self, name, total, kept):
+        self.stages.append((name, total, kept))
+
+    def finished(self, trial, outcome):
+        self.ended += 1
+
+
+REFINED = {
+    "methods": [{"id": "uw_so", "search": {"temperature": {"coarse": [1, 9], "fine": 2}}}],
+    "learning_rates": [0.01],
+    "allow_unequal_budgets": True,
+    "seeds": 3,
+}
+
+
+def test_progress_is_that_of_the_whole_stage_though_trials_are_named_in_rounds(tmp_path):
+    heard = Heard()
+    run(fakes.spec(**REFINED), tmp_path / "s.db", Recorder(), heard)
+    # 2 single tasks, fixed weights, ew, rlw, rgw with one trial each; 2 coarse and 2 fine ones of uw_so.
+    assert heard.stages == [("tuning", 6 + 4, 0), ("final", 7 * 3, 0)] and heard.ended == 31
+    again = Heard()
+    run(fakes.spec(**{**REFINED, "seeds": 4}), tmp_path / "s.db", Recorder(), again)
+    assert again.stages == [("tuning", 10, 10), ("final", 7 * 4, 7 * 3)] and again.ended == 7
+
+
+def test_what_never_comes_of_a_stage_leaves_its_total(tmp_path):
+    def diverging(trial):
+        done = fakes.result(trial, (1.0, 1.0, 5.0))
+        return replace(done, status="diverged") if trial.method == "uw_so" else done
+
+    heard = Heard()
+    run(fakes.spec(**REFINED), tmp_path / "s.db", Recorder(diverging), heard)
+    assert heard.stages == [("tuning", 10, 0), ("tuning", 8, 0), ("final", 6 * 3, 0)]
+    assert heard.ended == 8 + 18
+
+
+def test_trials_of_earlier_settings_are_kept_and_counted_apart(tmp_path):
+    path = tmp_path / "s.db"
+    run(fakes.spec(seeds=5), path, Recorder())
+    run(fakes.spec(seeds=2), path, Recorder())
+    with Store(path) as store:
+        found = findings(store)
+        assert len(store.trials()) == 6 * 3 + 6 * 5
+    assert (len(found.stored), found.others) == (6 * 3 + 6 * 2, 6 * 3)
+    (entry,) = entries(tmp_path)
+    assert (entry.done, entry.failed, entry.others) == (30, 0, 18)
+    listed = CliRunner().invoke(app, ["ls", str(tmp_path)]).stdout
+    assert "s.db: 18 trials of earlier settings are kept in the file and counted nowhere" in listed
+    assert "18 trials of earlier settings" in CliRunner().invoke(app, ["show", str(path)]).stdout
+    assert _kinds(found).startswith("18 tuning, 12 final (18 trials of earlier settings are kept")
+
+
+def test_trials_of_all_values_that_a_study_sweeps_are_its_own(tmp_path):
+    sweep = {"sweep": {"rows": [40, 48]}, "seeds": 2}
+    run(fakes.spec(**sweep), tmp_path / "s.db", Recorder())
+    with Store(tmp_path / "s.db") as store:
+        for setting in ("rows = 40", "rows = 48"):
+            found = findings(store, setting=setting)
+            assert (len(found.stored), found.others) == (2 * 6 * 5, 0)
+
+
+def test_where_every_seed_tunes_for_itself_trials_are_not_called_final_ones(tmp_path):
+    run(fakes.spec(tuning="per seed", seeds=2), tmp_path / "s.db", Recorder())
+    with Store(tmp_path / "s.db") as store:
+        assert _kinds(findings(store)) == "36, among which every seed chose its final ones"

@@ -38,7 +38,10 @@ MEASURES = measures(tiny.tiny())
 
 def bars(**epochs):
     return pruning.bars(
-        MEASURES, np.ones((3, len(MEASURES))), {int(k[1:]): v for k, v in epochs.items()}
+        MEASURES,
+        np.ones((3, len(MEASURES))),
+        np.zeros(len(MEASURES), dtype=bool),
+        {int(k[1:]): v for k, v in epochs.items()},
     )
 
 

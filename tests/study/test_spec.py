@@ -3,7 +3,8 @@ import sys
 import fakes
 import pytest
 
-from equipoise.study import MethodSpec, Spec, load, parse, study
+from equipoise.study import MethodSpec, Spec, Store, arms, load, parse, study
+from equipoise.study.selection import study_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,6 +66,7 @@ def test_the_toml_of_a_study_reads_back_as_the_same_study():
             "problem_options": {"width": 32},
             "name": 'a "quoted" name',
             "weight_decay": 1e-5,
+            "near_zero": {"left/accuracy": 0.1, "reconstruct/rmse": 0},
             "allow_unequal_budgets": True,
             "methods": [
                 "uw",
@@ -141,8 +143,100 @@ def test_files_that_a_study_names_are_looked_for_beside_it_first(tmp_path, monke
         ({"candidates": 5}, "a grid has as many as its values make"),
         ({"search": "random"}, "needs candidates"),
         ({"weight_decays": [0.1], "weight_decay": 0.1}, "exclude each other"),
+        (
+            {
+                "methods": [
+                    {"id": "uw_so", "options": {"temperature": 1}, "search": {"temperature": [2]}}
+                ]
+            },
+            "'temperature' of 'uw_so' is in options and in search; give it in one of them",
+        ),
+        (
+            {
+                "methods": [
+                    {"id": "uw", "options": {"heads": "paper"}, "arguments": {"heads": "paper"}}
+                ]
+            },
+            "'heads' of 'uw' is in options and in arguments",
+        ),
+        (
+            {"methods": [{"id": "uw", "search": {"learning_rate": [0.1]}}]},
+            "'learning_rate' of 'uw' is no option to search; learning_rates has the values",
+        ),
+        (
+            {"methods": [{"id": "rlw", "options": {"seed": 3}}]},
+            "'seed' in options of 'rlw' has no effect: the study gives it",
+        ),
+        ({"methods": [{"id": "uw", "arguments": {"tasks": 2}}]}, "'tasks' in arguments of 'uw'"),
+        ({"methods": [{"id": "stl", "label": "alone"}]}, "'stl'.*label of them cannot be given"),
+        ({"methods": [{"id": "uw", "label": ""}]}, "label': .*at least 1 character"),
+        ({"tuning": "per seed", "tuning_seeds": 2}, "tuning_seeds has no effect where every seed"),
+        ({"weight_step": 0.1}, "weight_step has no effect with protocol = 'litmus'.*'frontier'"),
+        (
+            {"protocol": "weighting", "allow_unequal_budgets": True},
+            "allow_unequal_budgets has no effect with protocol = 'weighting'",
+        ),
+        (
+            {"search": "random", "candidates": 3, "allow_unequal_budgets": True},
+            "allow_unequal_budgets has no effect with search = 'random'",
+        ),
+        (
+            {
+                "search": "random",
+                "candidates": 3,
+                "methods": [{"id": "uw_so", "search": {"temperature": {"coarse": [1, 9]}}}],
+            },
+            "coarse values of 'temperature' of 'uw_so' are not refined with search = 'random'",
+        ),
+        ({"flatness": True}, "'flatness': give a number"),
+        (
+            {"near_zero": {"a/rmse": -1}},
+            "'near_zero.a/rmse': it should be greater than or equal to 0",
+        ),
+        ({"near_zero": 0.1}, "'near_zero': give a table of names and values"),
+        ({"flatness": 1e30}, "'flatness': it should be less than or equal to 1"),
+        (
+            {"sweep": {"width": [16, float("nan")]}},
+            r"'sweep.width\[1\]': give text, finite numbers",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         fakes.spec(**changes)
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["frozen uw", "single-task a", "fixed weights (tuned)", "task sampling (tuned)", "ew", "rgw"],
+)
+def test_a_label_that_would_be_taken_for_an_arm_of_the_study_is_refused(label):
+    with pytest.raises(ValueError, match="is what studies call an arm of their own"):
+        fakes.spec(methods=[{"id": "uw", "label": label}])
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (["uw", {"id": "uw", "label": "x"}], "'x' is 'uw' with the same options, which is listed too"),
+        ([{"id": "uw", "label": "x"}, {"id": "uw", "label": "y"}], "'y' is 'uw' with the same"),
+        (["uw", "uw"], "'uw' is 'uw' with the same options"),
+        ([{"id": "ew", "label": "x"}], "'x' is 'ew' with .*which protocol 'litmus' has by itself"),
+    ],
+)  # fmt: skip
+def test_one_method_under_two_labels_is_refused_and_none_is_dropped(methods, message):
+    with pytest.raises(ValueError, match=message):
+        arms(fakes.spec(methods=methods), {"a": 1.0, "b": 1.0})
+
+
+def test_controls_may_be_listed_and_methods_with_other_options_labelled():
+    methods = ["ew", {"id": "rlw", "label": "rlw"}, {"id": "uw", "label": "x"}]
+    methods.append({"id": "uw", "arguments": {"update_every": 2}})
+    labels = [each.label for each in arms(fakes.spec(methods=methods), {"a": 1.0, "b": 1.0})]
+    assert labels[3:] == ["ew", "rlw", "rgw", "x", "uw (update_every=2)"]
+
+
+def test_what_has_no_effect_is_let_be_in_a_study_that_ran(tmp_path):
+    with Store(tmp_path / "s.db") as store:
+        store.set(spec={**fakes.spec().model_dump(mode="json"), "tuning": "per seed"})
+        assert study_of(store).tuning_seeds == 1

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import fakes
 import odd
 import pytest
 import tiny
@@ -10,8 +11,9 @@ from typer.testing import CliRunner
 
 from equipoise.cli.commands import app
 from equipoise.problems import Problem, Task, Tensors, TrunkAndHeads, rmse
-from equipoise.study import Inline, Local, Store, compare, findings, parse
+from equipoise.study import Inline, Local, Store, compare, findings, parse, run
 from equipoise.study.check import check
+from equipoise.study.standing import counts, standing
 
 SMALL = {"learning_rates": [0.01, 0.03], "epochs": 1, "batch_size": 16, "seeds": 3}
 
@@ -92,7 +94,7 @@ def test_the_template_runs_as_it_is(call):
     written_files = sorted(path.name for path in Path().iterdir())
     assert written_files == ["shapes.py", "shapes.toml"], "a check writes nothing"
     ran = call(
-        "run", "shapes.toml", "--seeds", "1", "--epochs", "1", "--methods", "uw",
+        "run", "shapes.toml", "--seeds", "3", "--epochs", "1", "--methods", "uw",
         "--executor", "inline", "--no-report",
     )  # fmt: skip
     assert ran.exit_code == 0, ran.stderr
@@ -133,6 +135,27 @@ def test_a_check_counts_what_the_study_will_run():
     assert all(each.step_ms > 0 and each.seconds > 0 for each in found.values())
     once = {each.label: each for each in check(of(tuning="once"))}
     assert {each.trials for each in once.values()} == {2 + 3}
+
+
+def test_a_trial_that_two_arms_share_is_counted_once(tmp_path, call):
+    shared = [{"id": "scalarization", "options": {"weights": [1.0, 1.0]}, "label": "ones"}]
+    found = {
+        each.label: each for each in check(of(methods=shared, learning_rates=[0.01, 0.02, 0.03]))
+    }
+    # The family of fixed weights has equal ones at one of its learning rates.
+    assert (found["ones"].trials, found["ones"].shared) == (9, 3)
+    spec = of(methods=shared, learning_rates=[0.01, 0.02, 0.03])
+    run(spec, tmp_path / "s.db", Inline(lambda trial: fakes.result(trial, (1.0, 1.0, 5.0))))
+    with Store(tmp_path / "s.db") as store:
+        assert len(store.trials()) == 7 * 9 - 3
+        assert counts(store, standing(store)) == {"done": 7 * 9 - 3, "waiting": 0}
+    assert (
+        f"{7 * 9 - 3}/{7 * 9 - 3} trials" in call("watch", str(tmp_path / "s.db"), "--once").stdout
+    )
+    toml = spec.to_toml().replace("seeds = [0, 1, 2]", "seeds = 3")
+    (tmp_path / "s.toml").write_text(toml)
+    said = call("check", str(tmp_path / "s.toml")).stdout
+    assert f"{7 * 9 - 3} trials, about" in said and "3 of them shared with an arm above" in said
 
 
 def test_trouble_of_one_arm_is_told_and_the_others_are_looked_at():

@@ -9,7 +9,7 @@ from typing import Any
 from equipoise.balance.naming import listed
 from equipoise.balance.rule import Rule
 from equipoise.gradients.ranks import Ranks
-from equipoise.methods.base import BilevelMethod, Method
+from equipoise.methods.base import BilevelMethod, Card, Method
 from equipoise.methods.catalogue import find
 from equipoise.methods.catalogue import method as build
 
@@ -23,12 +23,17 @@ def as_method(
     """The method of that id; an object as it is.
 
     Raises:
-        ValueError: no such method or option, or options beside an object.
+        ValueError: no such method or option, or options beside an object, or an object without a card.
     """
     if not isinstance(method, str):
         if options or seed is not None:
             given = ", ".join([*options, *(["seed"] if seed is not None else [])])
             raise ValueError(f"{given}: give the options to the method object itself")
+        if isinstance(method, Method) and not isinstance(getattr(method, "card", None), Card):
+            raise ValueError(
+                f"the class {type(method).__name__!r} has no card, which says what the method is: "
+                "write card = equipoise.Card(...) into the class"
+            )
         return method
     # A seed is always accepted: methods that draw nothing have no use for it.
     if seed is not None and "seed" in inspect.signature(find(method)).parameters:

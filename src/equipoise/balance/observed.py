@@ -21,7 +21,7 @@ from equipoise.gradients.base import TaskGradients
 from equipoise.gradients.step import Step
 from equipoise.methods.base import CrossBatchMethod
 from equipoise.methods.state import Stateful
-from equipoise.solvers import SolverError
+from equipoise.solvers import NonFiniteError, SolverError
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Observed(Stateful):
     def _refuse_nonfinite(self, names: Sequence[str], weights: list[float]) -> None:
         if not all(map(math.isfinite, weights)):
             told = ", ".join(f"{n} {w:.3g}" for n, w in zip(names, weights, strict=True))
-            raise ValueError(
+            raise NonFiniteError(
                 f"the weights of '{self.rule.method.card.id}' are not finite ({told}) although the losses "
                 "are; its state may have been loaded damaged, or its options do not suit losses of this size"
             )

@@ -24,6 +24,7 @@ from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.step import Step, stacked
 from equipoise.methods.base import CrossBatchMethod, Method
 from equipoise.methods.state import Stateful
+from equipoise.solvers import NonFiniteError
 
 Transform = Literal["none", "log"]
 NonFinite = Literal["raise", "skip_task", "skip_step"]
@@ -238,7 +239,7 @@ class Reader(Stateful):
         when = " in the step before this one"
         bad = [n for n, v in zip(names, values, strict=True) if not math.isfinite(v)]
         if bad:
-            raise ValueError(
+            raise NonFiniteError(
                 f"loss {listed(bad)} was not finite{when}, and the network has been trained on it; go back "
                 "to a checkpoint, and find the cause with checks='now'"
             )
@@ -248,7 +249,7 @@ class Reader(Stateful):
         """Whether the whole step is left out for losses that are not finite."""
         shown = [name for name in names if name in bad]
         if self._nonfinite == "raise":
-            raise ValueError(
+            raise NonFiniteError(
                 f"loss {listed(shown)} is not finite; find the cause, or let the balancer "
                 "leave it out with nonfinite='skip_task' or 'skip_step'"
             )

@@ -19,6 +19,7 @@ from equipoise.methods.base import (
     Method,
 )
 from equipoise.methods.state import Stateful
+from equipoise.solvers import NonFiniteError
 
 _NOTHING = nullcontext()
 
@@ -181,7 +182,7 @@ def refuse_nonfinite(step: Step, gradients: TaskGradients) -> None:
     """Raises for a task gradient that is not finite, before any state has seen it.
 
     Raises:
-        ValueError: naming the tasks.
+        NonFiniteError: naming the tasks.
     """
     gramian = gradients.gramian()
     squares = gramian.diagonal(dim1=-2, dim2=-1)
@@ -190,7 +191,7 @@ def refuse_nonfinite(step: Step, gradients: TaskGradients) -> None:
     found = squares.tolist()
     if not all(map(math.isfinite, found)):
         bad = [repr(n) for n, s in zip(step.names, found, strict=True) if not math.isfinite(s)]
-        raise ValueError(
+        raise NonFiniteError(
             f"the gradient of loss {', '.join(bad)} is not finite although the loss is; common causes "
             "are sqrt or log at 0 and overflow in half precision"
         )

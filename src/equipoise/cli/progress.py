@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -44,6 +45,7 @@ class Live:
 
     def __init__(self) -> None:
         self.told = self
+        self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.fields[stage]:<8}"),
             BarColumn(bar_width=32),
@@ -63,11 +65,16 @@ class Live:
 
     def stage(self, name: str, total: int, kept: int) -> None:
         """See :meth:`equipoise.study.Listener.stage`."""
-        last = f"{kept} kept from before" if kept else ""
-        self._bar = self._progress.add_task("", total=total, completed=kept, stage=name, last=last)
+        if name not in self._bars:
+            last = f"{kept} kept from before" if kept else ""
+            self._bars[name] = self._progress.add_task("", total=total, stage=name, last=last)
+            self._done = 0
+        self._bar = self._bars[name]
+        self._progress.update(self._bar, total=total, completed=kept + self._done)
 
     def finished(self, trial: Trial, outcome: Outcome) -> None:
         """See :meth:`equipoise.study.Listener.finished`."""
+        self._done += 1
         self._progress.update(self._bar, advance=1, last=describe(trial))
         if (line := trouble(trial, outcome)) is not None:
             self._progress.console.print(line, style="yellow", markup=False, highlight=False)
@@ -78,6 +85,8 @@ class Lines:
 
     def __init__(self, stream: TextIO | None = None, every: float = EVERY) -> None:
         self.told = self
+        self._name = ""
+        self._done = self._kept = self._total = 0
         self._stream = stream or sys.stderr
         self._every = every
 
@@ -89,7 +98,12 @@ class Lines:
 
     def stage(self, name: str, total: int, kept: int) -> None:
         """See :meth:`equipoise.study.Listener.stage`."""
-        self._name, self._total, self._done = name, total, kept
+        self._total, self._kept = total, kept
+        if name == self._name:
+            if self._kept + self._done == total:
+                self._say_how_far()
+            return
+        self._name, self._done = name, 0
         self._began = self._spoke = time.monotonic()
         self._say(f"{name}: {total} trials" + (f", {kept} kept from before" if kept else ""))
 
@@ -98,10 +112,14 @@ class Lines:
         self._done += 1
         if (line := trouble(trial, outcome)) is not None:
             self._say(line)
-        now = time.monotonic()
-        if now - self._spoke >= self._every or self._done == self._total:
-            self._spoke = now
-            self._say(f"{self._name}: {self._done}/{self._total} after {now - self._began:.0f} s")
+        late = time.monotonic() - self._spoke >= self._every
+        if late or self._kept + self._done == self._total:
+            self._say_how_far()
+
+    def _say_how_far(self) -> None:
+        self._spoke = time.monotonic()
+        done = self._kept + self._done
+        self._say(f"{self._name}: {done}/{self._total} after {self._spoke - self._began:.0f} s")
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)

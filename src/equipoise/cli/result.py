@@ -7,10 +7,22 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from equipoise.study import ArmFindings, Findings, advice, headline, sentence, warnings
+from equipoise.study import (
+    ArmFindings,
+    Findings,
+    Store,
+    advice,
+    findings,
+    headline,
+    sentence,
+    warnings,
+)
 from equipoise.study.across import Across, careful, verdict
 from equipoise.study.analyses import robust_of, stability_of
 from equipoise.study.verdict import outcome
+
+# Pairs of runs below which a comparison is untested.
+LEAST = 3
 
 
 def summary(found: Findings) -> dict[str, Any]:
@@ -139,6 +151,48 @@ def _arm(found: Findings, each: ArmFindings) -> dict[str, Any]:
         "failed": list(each.failed),
         "missing": each.missing,
     }
+
+
+def nothing_compared(store: Store, found: Findings) -> str:
+    """Why no method could be compared with any baseline, and what to do; empty where one could.
+
+    Args:
+        store: trials of the study.
+        found: what it says at the main setting.
+    """
+    # At the main setting the numbers are there; the others are asked only if these say nothing.
+    others = (findings(store, setting=name) for name in found.settings[1:])
+    if any(_says_something(each) for each in (found, *others)):
+        return ""
+    trials = store.trials().values()
+    failed = [each for each in trials if each.status == "failed"]
+    diverged = [each for each in trials if each.status == "diverged"]
+    noted = [each.note.splitlines()[-1] for each in (*failed, *diverged) if each.note]
+    first = f", the first with: {noted[0]}" if noted else ""
+    ended = (
+        f"{len(diverged)} trials diverged, {len(failed)} failed{first}; 'equipoise show {store.path}' "
+        "lists them"
+    )
+    if not any(
+        t.status == "done" and t.trial.stage == "final" and not t.trial.task for t in trials
+    ):
+        return f"no final trial of a method finished: {ended}"
+    seeds = len(found.spec.seeds)
+    if seeds < LEAST:
+        return (
+            f"{seeds} seed{'s' if seeds > 1 else ''} cannot tell a difference from chance; take {LEAST} or "
+            "more, 5 if you can (seeds = 5 in the study, or --seeds 5): what has run is kept"
+        )
+    if failed or diverged:
+        return f"no method has {LEAST} finished runs paired with a baseline's: {ended}"
+    return (
+        "differences are the same in every seed, so that they have no spread; does the seed reach network "
+        "and data?"
+    )
+
+
+def _says_something(found: Findings) -> bool:
+    return any(each.outcome != "untested" for each in headline(found))
 
 
 def to_json(result: dict[str, Any]) -> str:

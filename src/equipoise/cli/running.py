@@ -12,7 +12,7 @@ import typer
 from equipoise.cli.changes import replaced
 from equipoise.cli.places import TAKES, executor
 from equipoise.cli.progress import Lines, Live
-from equipoise.cli.result import summary, to_json
+from equipoise.cli.result import nothing_compared, summary, to_json
 from equipoise.cli.told import STOPPED, told
 from equipoise.study import STUDIES, Listener, Store, findings, load, parse, run
 from equipoise.study.run import Silence
@@ -176,7 +176,7 @@ def _finish(path: Path, report: bool, as_json: bool) -> None:
     page: Path | None = None
     with Store(path, read_only=True) as opened:
         found = findings(opened)
-        nothing = _nothing(opened)
+        nothing = nothing_compared(opened, found)
         if report:
             from equipoise.report import write
 
@@ -194,20 +194,5 @@ def _finish(path: Path, report: bool, as_json: bool) -> None:
         if page is not None:
             typer.echo(f"Report: {page}")
     if nothing:
-        typer.echo(f"equipoise: {nothing}; 'equipoise show {path}' lists them", err=True)
+        typer.echo(f"equipoise: nothing could be compared: {nothing}", err=True)
         raise typer.Exit(1)
-
-
-def _nothing(store: Store) -> str:
-    """Why nothing can be compared; empty where something can."""
-    trials = store.trials().values()
-    if any(t.status == "done" and t.trial.stage == "final" and not t.trial.task for t in trials):
-        return ""
-    failed = [each for each in trials if each.status == "failed"]
-    diverged = [each for each in trials if each.status == "diverged"]
-    noted = [each.note.splitlines()[-1] for each in (*failed, *diverged) if each.note]
-    first = f", the first with: {noted[0]}" if noted else ""
-    return (
-        f"no final trial of a method finished, so nothing can be compared: {len(diverged)} trials "
-        f"diverged, {len(failed)} failed{first}"
-    )

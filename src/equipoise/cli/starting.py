@@ -50,7 +50,7 @@ def check_command(
             found.append(each)
             typer.echo(_line(each))
         count = workers or cores()
-        trials = sum(each.trials for each in found)
+        trials = sum(each.trials - each.shared for each in found)
         seconds = sum(each.seconds for each in found) / count
         typer.echo(
             f"{trials} trials, about {_time(seconds)} with {count} worker(s) on this machine"
@@ -62,7 +62,8 @@ def check_command(
 def _line(each: Checked) -> str:
     if each.trouble:
         return f"{each.label:<28} FAILED  {each.trouble}"
-    return f"{each.label:<28} {each.trials:>5} trials  {each.step_ms:8.2f} ms a step"
+    line = f"{each.label:<28} {each.trials:>5} trials  {each.step_ms:8.2f} ms a step"
+    return f"{line}, {each.shared} of them shared with an arm above" if each.shared else line
 
 
 def _time(seconds: float) -> str:

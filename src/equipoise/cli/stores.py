@@ -14,10 +14,12 @@ from rich.table import Table
 
 from equipoise.cli.progress import describe
 from equipoise.cli.told import told
-from equipoise.study import Store, parse
+from equipoise.study import Store
+from equipoise.study.asked import NONE
 from equipoise.study.export import export
 from equipoise.study.merge import merge
-from equipoise.study.shelf import entries, remove
+from equipoise.study.selection import study_of
+from equipoise.study.shelf import entries, kept, remove
 from equipoise.study.standing import standing
 
 DB = Annotated[Path, typer.Argument(metavar="DB", help="the file of a study")]
@@ -44,6 +46,8 @@ def ls(
         for each in found:
             if each.trouble:
                 typer.echo(f"Careful: {each.trouble}", err=True)
+            if each.others:
+                typer.echo(f"{each.path.name}: {kept(each.others)}")
 
 
 def show(
@@ -55,14 +59,21 @@ def show(
     """Show a study: what it compares, how far it is, and what failed."""
     with told(), Store(store, read_only=True) as opened:
         arms = standing(opened)
-        typer.echo(parse(opened.get("spec"), str(store)).to_toml())
+        typer.echo(study_of(opened).to_toml())
         table = _table("arm", "tuning", "final")
         for arm in arms:
             # Where every seed tunes for itself, final trials are among those of tuning.
             states = (arm.tuning, arm.finals.values() if arm.apart else ())
             table.add_row(arm.label, *map(_counted, states))
         Console().print(table)
-        for each in opened.trials().values():
+        whole = NONE
+        for one in arms:
+            whole |= one.asked
+        stored = opened.trials()
+        others = len(stored.keys() - whole.ids)
+        if others:
+            typer.echo(kept(others))
+        for each in (stored[key] for key in stored if key in whole.ids):
             if each.status == "failed":
                 error = each.note if tracebacks else (each.note.splitlines() or ["no message"])[-1]
                 typer.echo(

@@ -19,7 +19,7 @@ from equipoise.cli.stores import DB
 from equipoise.cli.told import told
 from equipoise.study import Store
 from equipoise.study.lock import held
-from equipoise.study.standing import NOTHING, WAITING, ArmStanding, seconds_left, standing
+from equipoise.study.standing import NOTHING, WAITING, ArmStanding, counts, seconds_left, standing
 from equipoise.study.trial import FINISHED
 
 SIGNS = {**{state: state for state in (*FINISHED, "failed")}, WAITING: ".", NOTHING: "none"}
@@ -53,9 +53,9 @@ def frame(path: Path) -> Group:
     """What is shown at one moment."""
     with Store(path, read_only=True) as store:
         arms = standing(store)
-        counts = Counter(state for arm in arms for state in arm.states)
-        left = seconds_left(store, counts[WAITING])
-    return Group(_table(arms), Text(_line(path, counts, left)))
+        found = counts(store, arms)
+        left = seconds_left(store, found[WAITING])
+    return Group(_table(arms), Text(_line(path, found, left)))
 
 
 def _over(path: Path) -> bool:
@@ -77,10 +77,10 @@ def _table(arms: Sequence[ArmStanding]) -> Table:
     return table
 
 
-def _line(path: Path, counts: Counter[str], left: float | None) -> str:
-    ended = sum(counts.values()) - counts[WAITING]
-    told = f"{ended}/{sum(counts.values())} trials, {counts['failed']} failed"
-    if not counts[WAITING]:
+def _line(path: Path, found: Counter[str], left: float | None) -> str:
+    ended = sum(found.values()) - found[WAITING]
+    told = f"{ended}/{sum(found.values())} trials, {found['failed']} failed"
+    if not found[WAITING]:
         return f"{told}; finished"
     if not held(path):
         return f"{told}; no run writes to it"

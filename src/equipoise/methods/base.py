@@ -10,6 +10,7 @@ from torch import Tensor
 
 from equipoise.methods.card import Card, Heads, LeastLoss, Needs, cited
 from equipoise.methods.state import Stateful
+from equipoise.solvers.base import NonFiniteError
 from equipoise.solvers.products import combine as combine
 
 __all__ = ["Card", "Heads", "Needs"]
@@ -147,7 +148,7 @@ class GramianMethod(Method):
         squares = gramian.diagonal(dim1=-2, dim2=-1)
         if not bool(squares.isfinite().all()):
             bad = (~squares.isfinite()).reshape(-1, squares.shape[-1]).any(0).nonzero().flatten()
-            raise ValueError(
+            raise NonFiniteError(
                 f"the gradients of tasks {bad.tolist()} are not finite (counted from 0)"
             )
         return combine(self.weights(gramian, losses), jacobian, gramian)

@@ -15,12 +15,11 @@ from equipoise.report.look import BETTER, INK, SOFT, TASKS, WORSE, Row, Spec, sh
 from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import Findings
 from equipoise.study.analyses import Front, Method
+from equipoise.study.labels import is_frozen, moving
 from equipoise.study.statistics import Difference
 from equipoise.study.verdict import interval, signed
 
 HEIGHT = 340
-# How labels of frozen weights begin.
-STILL = "frozen "
 STAY = "fixed weights"
 # Shapes of Vega and the signs that look like them; there are eight colours for each.
 PLAIN = (("circle", "●"), ("square", "■"), ("triangle-up", "▲"), ("diamond", "◆"))
@@ -106,11 +105,11 @@ class Mark:
 
 def key(front: Front) -> list[Mark]:
     """Fixed weights and every method; a frozen one has its colour in another shape."""
-    moving = [each.label for each in front.methods if not each.label.startswith(STILL)]
-    colored = [label for label in moving if label != "ew"]
+    arms = [each.label for each in front.methods if not is_frozen(each.label)]
+    colored = [label for label in arms if label != "ew"]
     marks = [Mark(STAY, SOFT, *PLAIN[0])]
     for each in front.methods:
-        label = each.label.removeprefix(STILL)
+        label = moving(each.label)
         kinds = PLAIN if label == each.label else FROZEN
         number = colored.index(label) if label in colored else 0
         color = TASKS[number % len(TASKS)] if label in colored else INK
@@ -152,7 +151,7 @@ def _place_labels(rows: list[Row], ends: Sequence[Sequence[float]]) -> None:
         (
             place
             for place, there in enumerate(inside)
-            if there and not rows[place]["who"].startswith(STILL)
+            if there and not is_frozen(rows[place]["who"])
         ),
         key=lambda place: not rows[place]["beyond"],
     )

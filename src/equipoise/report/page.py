@@ -33,6 +33,7 @@ from equipoise.study.arms import how_fixed
 from equipoise.study.fixed import FIXED
 from equipoise.study.questions import PROTOCOLS
 from equipoise.study.selection import study_of
+from equipoise.study.shelf import kept
 
 
 def write(store: Store, out: Path | None = None, gate: bool = False) -> Path:
@@ -202,16 +203,23 @@ def _described(trial: Trial) -> str:
 
 def _facts(found: Findings) -> dict[str, Any]:
     spent = [stored.cost for stored in found.stored.values() if stored.cost]
-    finals = sum(stored.trial.stage == "final" for stored in found.stored.values())
     return {
         "trials": len(found.stored),
-        "finals": finals,
-        "tuning": len(found.stored) - finals,
+        "kinds": _kinds(found),
         "cpu_seconds": sum(cost.seconds for cost in spent),
         "samples": sum(cost.samples for cost in spent),
         "candidates": found.arm("ew").arm.space.size,
         "threads": sorted({stored.threads for stored in found.stored.values() if stored.threads}),
     }
+
+
+def _kinds(found: Findings) -> str:
+    """How many trials there are, of which kind, and how many others the file keeps."""
+    finals = sum(stored.trial.stage == "final" for stored in found.stored.values())
+    text = f"{len(found.stored) - finals} tuning, {finals} final"
+    if found.spec.tuning == "per seed":
+        text = f"{finals}, among which every seed chose its final ones"
+    return f"{text} ({kept(found.others)})" if found.others else text
 
 
 @lru_cache(maxsize=1)

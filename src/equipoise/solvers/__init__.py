@@ -1,7 +1,7 @@
 """The small optimisation problems that methods share: K x K, exact, batched, torch only."""
 
 from equipoise.solvers.bargaining import bargaining
-from equipoise.solvers.base import Solution, SolverError
+from equipoise.solvers.base import NonFiniteError, Solution, SolverError
 from equipoise.solvers.cagrad_dual import cagrad_dual
 from equipoise.solvers.complements import complements
 from equipoise.solvers.cone import cone_direction
@@ -13,6 +13,7 @@ from equipoise.solvers.simplex_lp import simplex_lp
 from equipoise.solvers.spectrum import spectrum
 
 __all__ = [
+    "NonFiniteError",
     "Solution",
     "SolverError",
     "bargaining",

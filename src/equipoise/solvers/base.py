@@ -8,6 +8,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+class NonFiniteError(ValueError):
+    """A loss, a task gradient or the weights left the finite numbers: training diverged."""
+
+
 class SolverError(RuntimeError):
     """A solver did not reach its tolerance.
 

@@ -9,12 +9,13 @@ from equipoise.study.database import StoreError
 from equipoise.study.executors import Executor, Inline, Local, Ray, Slurm
 from equipoise.study.findings import Findings, findings
 from equipoise.study.loading import load, parse
+from equipoise.study.method_spec import MethodSpec
 from equipoise.study.objective import Objective
 from equipoise.study.plans import Plan, plans
 from equipoise.study.questions import PROTOCOLS, Protocol
 from equipoise.study.run import Listener, run
 from equipoise.study.spaces import Candidate
-from equipoise.study.spec import MethodSpec, Spec
+from equipoise.study.spec import Spec
 from equipoise.study.store import Store
 from equipoise.study.studies import STUDIES, study
 from equipoise.study.trial import Failure, Outcome, Result, Trial

@@ -10,15 +10,16 @@ import numpy as np
 
 from equipoise.study import fixed
 from equipoise.study.fixed import FIXED
+from equipoise.study.labels import SAMPLED, frozen, single
+from equipoise.study.method_spec import MethodSpec
 from equipoise.study.proposals import Proposed
 from equipoise.study.questions import PROTOCOLS
 from equipoise.study.spaces import Axes, Drawn, Frozen, Listed, Refined, Space
-from equipoise.study.spec import MethodSpec, Spec
-from equipoise.study.trial import SINGLE_TASK
+from equipoise.study.spec import Spec
+from equipoise.study.trial import SINGLE_TASK, canonical
 from equipoise.study.values import Coarse, Range, rounded
 
 SCALARIZATION = "scalarization"
-SAMPLED = "task sampling (tuned)"
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,22 @@ def arms(spec: Spec, first_losses: Mapping[str, float]) -> list[Arm]:
     """
     protocol = PROTOCOLS[spec.protocol]
     found = [
-        _arm(spec, MethodSpec.model_construct(id=SINGLE_TASK), f"single-task {task}", task=task)
+        _arm(spec, MethodSpec.model_construct(id=SINGLE_TASK), single(task), task=task)
         for task in first_losses
     ]
     found.append(_fixed(spec, list(first_losses.values())))
     controls = [
         MethodSpec(id=method, options=dict(options)) for method, options in protocol.controls
     ]
-    known: set[str] = set()
+    known: dict[str, int] = {}
     for number, wanted in enumerate([*controls, *spec.methods]):
         wanted = _with_refinement(spec, wanted, first_losses)
-        key = wanted.model_copy(update={"label": None}).model_dump_json()
-        if key not in known:
-            known.add(key)
+        key = canonical(wanted.model_dump(mode="json", exclude={"label"}))
+        before = known.setdefault(key, number)
+        if before == number:
             found.append(_arm(spec, wanted, _label(wanted), control=number < len(controls)))
+        elif before >= len(controls) or wanted.label not in (None, wanted.id):
+            _refuse_twice(spec, wanted, before < len(controls))
     if protocol.sampled:
         found.append(replace(found[len(first_losses)], label=SAMPLED, method="task_sampling"))
     if protocol.frozen:
@@ -186,7 +189,7 @@ def _frozen(spec: Spec, arm: Arm, tasks: tuple[str, ...]) -> Arm:
     axes = Axes(spec.learning_rates, spec.decays())
     space = Frozen(arm.label, axes, tasks)
     return Arm(
-        f"frozen {arm.label}",
+        frozen(arm.label),
         SCALARIZATION,
         space,
         search=("weights",),
@@ -202,6 +205,13 @@ def _label(wanted: MethodSpec) -> str:
     options = {**wanted.options, **wanted.arguments}
     inside = ", ".join(f"{name}={value}" for name, value in options.items())
     return f"{short} ({inside})" if inside else short
+
+
+def _refuse_twice(spec: Spec, wanted: MethodSpec, control: bool) -> None:
+    whose = f"which protocol {spec.protocol!r} has by itself" if control else "which is listed too"
+    raise ValueError(
+        f"{_label(wanted)!r} is {wanted.id!r} with the same options, {whose}; leave one of them out"
+    )
 
 
 def _refuse_same_labels(found: Sequence[Arm]) -> None:

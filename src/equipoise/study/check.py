@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from equipoise.study.run import Setting, prepared
+from equipoise.study.asked import asked
+from equipoise.study.preparing import Setting, prepared
 from equipoise.study.spec import Spec
 from equipoise.study.train import run
 from equipoise.study.trial import Trial
@@ -21,13 +22,15 @@ class Checked:
     Attributes:
         label: of the arm.
         trials: that the study has of it.
+        shared: so many of them are those of an arm before it, and run once.
         step_ms: wall time of a step.
-        seconds: that all its trials will take, one after the other.
+        seconds: that its trials but the shared ones will take, one after the other.
         trouble: what went wrong; empty if nothing did.
     """
 
     label: str
     trials: int
+    shared: int
     step_ms: float
     seconds: float
     trouble: str = ""
@@ -47,20 +50,22 @@ def _checked(setting: Setting) -> Iterator[Checked]:
     spec = setting.spec
     # Arms without a trial yet, such as frozen weights, are measured by equal weights.
     planned = setting.plans()
+    seen: set[str] = set()
     usual = next(iter(planned["ew"].tried[0].values()))[0]
     for label, plan in planned.items():
         grid = [own[0] for own in plan.tried[0].values()] or [usual]
-        runs = len(spec.seeds) if spec.tuning == "per seed" else spec.tuning_seeds
-        finals = 0 if spec.tuning == "per seed" else len(spec.seeds)
-        count = plan.arm.space.size * runs + finals
+        own = asked([plan], spec)
+        count, shared = own.total, len(own.ids & seen)
+        seen |= own.ids
         label = f"{setting.name}: {label}" if setting.name else label
         middle: Trial = replace(grid[len(grid) // 2], stage="tune", epochs=1, bars="{}")
         try:
             result = run(middle, threads=1, steps=min(STEPS, setting.steps))
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises is what is to be told
-            yield Checked(label, count, 0.0, 0.0, f"{type(error).__name__}: {error}")
+            yield Checked(label, count, shared, 0.0, 0.0, f"{type(error).__name__}: {error}")
             continue
         # What is left besides steps is evaluation, after every epoch, and the building of the network.
         rest = max(result.cost.seconds - result.cost.step_ms * result.cost.steps / 1e3, 0.0)
         each = spec.epochs * (setting.steps * result.cost.step_ms / 1e3 + rest)
-        yield Checked(label, count, result.cost.step_ms, count * each, result.note)
+        seconds = (count - shared) * each
+        yield Checked(label, count, shared, result.cost.step_ms, seconds, result.note)

@@ -7,6 +7,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def compare(
     problem: str | Problem | Callable[..., Problem],
     methods: Sequence[str | Mapping[str, Any]],
     *,
-    learning_rates: Sequence[float] | Mapping[str, Any],
+    learning_rates: float | Sequence[float] | Mapping[str, Any],
     epochs: int,
     batch_size: int,
     seeds: int | Sequence[int] = 5,
@@ -80,18 +81,16 @@ def compare(
         TypeError: ``problem`` is something else.
     """
     name, apart = named(problem)
+    refuse_no_methods(methods, "compare()")
+    _refuse_odd(executor, listener, out)
     spec = parse(
         {
             "problem": name,
-            "methods": list(methods),
-            "learning_rates": (
-                dict(learning_rates)
-                if isinstance(learning_rates, Mapping)
-                else list(learning_rates)
-            ),
+            "methods": methods,
+            "learning_rates": learning_rates,
             "epochs": epochs,
             "batch_size": batch_size,
-            "seeds": seeds if isinstance(seeds, int) else list(seeds),
+            "seeds": seeds,
             **settings,
         },
         "compare()",
@@ -106,6 +105,34 @@ def compare(
     path = Path(tempfile.mkdtemp(prefix="equipoise-")) / "study.db" if out is None else Path(out)
     run(spec, path, executor, listener, keep=keep)
     return Study(path)
+
+
+def refuse_no_methods(methods: Any, whose: str) -> None:
+    """Refuses what is no list of methods, or an empty one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
+        raise ValueError(
+            f"{whose}: methods is a list of ids, such as ['uw']; got {methods!r}; for the baselines alone "
+            "give ['ew']"
+        )
+
+
+def _refuse_odd(executor: Any, listener: Any, out: Any) -> None:
+    if executor is not None and not callable(getattr(executor, "run", None)):
+        raise ValueError(
+            f"compare(): executor is an object such as Local() or Inline(); got {executor!r}"
+        )
+    if listener is not None and not all(
+        callable(getattr(listener, name, None)) for name in ("stage", "finished")
+    ):
+        raise ValueError(
+            f"compare(): listener has methods stage and finished, as a Listener; got {listener!r}"
+        )
+    if out is not None and not isinstance(out, str | PathLike):
+        raise ValueError(f"compare(): out is the path of a file, such as 'study.db'; got {out!r}")
 
 
 def named(problem: Any) -> tuple[str, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from equipoise.study.arm_findings import ArmFindings
 from equipoise.study.arms import arms
+from equipoise.study.asked import asked, asked_by
 from equipoise.study.fixed import FIXED
 from equipoise.study.plans import Plan, plans
 from equipoise.study.price import spent
@@ -21,6 +23,7 @@ from equipoise.study.statistics import (
     Array,
     Difference,
     Estimate,
+    Mask,
     change,
     compare,
     delta_m,
@@ -30,6 +33,7 @@ from equipoise.study.statistics import (
     near_zero,
     paired_delta_m,
     paired_deltas,
+    usual_spread,
 )
 from equipoise.study.store import Store, Stored
 from equipoise.study.trial import SINGLE_TASK
@@ -57,7 +61,8 @@ class Findings:
         gate: whether later baselines wait for earlier ones in the comparisons.
         joint: equal weights minus single-task networks, in the family of all that is compared; None where
             there are no single-task networks.
-        store: trials and measurements.
+        found: trials and measurements.
+        asked: ids of the trials that the study asks for, at all its settings.
         environments: where trials ran.
         weights: rows ``(trial, epoch, task, mean, std)`` of the weights applied.
         gradients: rows ``(trial, epoch, task, other, value)``: cosines, and norms where both are the same.
@@ -78,6 +83,7 @@ class Findings:
     gate: bool
     joint: Difference | None
     found: Measurements
+    asked: frozenset[str]
     environments: dict[int, dict[str, Any]]
     weights: list[tuple[Any, ...]]
     gradients: list[tuple[Any, ...]]
@@ -101,10 +107,15 @@ class Findings:
         """Single-task arms and the others."""
         return [*self.single.values(), *self.arms, *self.frozen.values()]
 
-    @property
+    @cached_property
     def stored(self) -> dict[str, Stored]:
-        """Trials of the store by id."""
-        return self.found.trials
+        """Trials of the study by id; those of earlier settings, which a store keeps, are left out."""
+        return {key: each for key, each in self.found.trials.items() if key in self.asked}
+
+    @property
+    def others(self) -> int:
+        """How many trials of earlier settings the store keeps."""
+        return len(self.found.trials.keys() - self.asked)
 
 
 def findings(
@@ -134,6 +145,10 @@ def findings(
     told = described(store, spec)
     found = Measurements(told, store)
     planned = plans(spec, arms(spec, told["first_losses"]), found)
+    whole_study = asked(planned.values(), spec)
+    for other in settings.values():
+        if other is not spec:
+            whole_study |= asked_by(store, other)
     single_trials = {p.arm.task: p.finals for p in planned.values() if p.arm.task is not None}
     reference = found.single_task(single_trials, "test")
     whole = found.gapless(reference)
@@ -141,7 +156,15 @@ def findings(
     if stand_in:
         reference = np.stack([found.last(trial, "test") for trial in planned["ew"].finals])
         whole = reference[np.isfinite(reference).all(1)]
-    entries = [_arm(spec, plan, found, whole, reference) for plan in planned.values()]
+    scores = {
+        label: np.stack([found.last(trial, "test") for trial in plan.finals])
+        for label, plan in planned.items()
+    }
+    # All arms have a say in the spread that is usual, the single-task networks among them.
+    usual = usual_spread(list(scores.values()))
+    plain = near_zero(whole, found.floors(spec.near_zero), usual)
+    against = Against(whole, reference, plain)
+    entries = [_arm(spec, plan, found, scores[label], against) for label, plan in planned.items()]
     frozen = {entry.arm.frozen: entry for entry in entries if entry.arm.frozen}
     compared = [e for e in entries if e.arm.method != SINGLE_TASK and not e.arm.frozen]
     _rank(compared, found)
@@ -157,7 +180,7 @@ def findings(
         settings=tuple(settings),
         problem=told,
         measures=found.measures,
-        plain=near_zero(whole),
+        plain=plain,
         reference="ew" if stand_in else SINGLE_TASK,
         baselines=present,
         whole=whole,
@@ -168,6 +191,7 @@ def findings(
         gate=gate,
         joint=joint,
         found=found,
+        asked=frozenset(whole_study.ids),
         environments=store.environments(),
         weights=store.table("weight")[1],
         gradients=store.table("gradient")[1],
@@ -188,11 +212,25 @@ def _stored(plan: Plan, found: Measurements) -> list[Stored | None]:
     return [None if trial is None else found.trials.get(trial.id) for trial in plan.finals]
 
 
+@dataclass(frozen=True)
+class Against:
+    """What Delta_m is taken against.
+
+    Attributes:
+        whole: runs without gaps, ``[S', M]``.
+        by_seed: the run of each seed, ``[S, M]``.
+        plain: columns where it is near zero, ``[M]``.
+    """
+
+    whole: Array
+    by_seed: Array
+    plain: Mask
+
+
 def _arm(
-    spec: Spec, plan: Plan, found: Measurements, reference: Array, by_seed: Array
+    spec: Spec, plan: Plan, found: Measurements, scores: Array, against: Against
 ) -> ArmFindings:
     trials = plan.finals
-    scores = np.stack([found.last(trial, "test") for trial in trials])
     entry = ArmFindings(
         plan=plan,
         scores=scores,
@@ -213,24 +251,23 @@ def _arm(
             entry.diverged.append(seed)
         elif stored.status == "failed":
             entry.failed[seed] = stored.note
-    if plan.arm.method != SINGLE_TASK and len(reference):
-        _against_single_task(entry, found, reference, by_seed)
+    if plan.arm.method != SINGLE_TASK and len(against.whole):
+        _against_single_task(entry, found, against)
     return entry
 
 
-def _against_single_task(
-    entry: ArmFindings, found: Measurements, reference: Array, by_seed: Array
-) -> None:
-    against = change(entry.scores, reference, found.higher)
-    entry.deltas = delta_m(against.values, found.task_of)
+def _against_single_task(entry: ArmFindings, found: Measurements, against: Against) -> None:
+    changes = change(entry.scores, against.whole, found.higher, against.plain)
+    entry.deltas = delta_m(changes.values, found.task_of)
     finished = entry.scores[np.isfinite(entry.deltas)]
     if not len(finished):
         return
-    entry.changes = change(finished.mean(0), reference, found.higher).values
+    mean = finished.mean(0)
+    entry.changes = change(mean, against.whole, found.higher, against.plain).values
     entry.flat = float(delta_m_flat(entry.changes))
     how = (found.higher, found.task_of, against.plain)
-    entry.paired = paired_deltas(entry.scores, by_seed, *how)
-    entry.delta = paired_delta_m(entry.scores, by_seed, *how)
+    entry.paired = paired_deltas(entry.scores, against.by_seed, *how)
+    entry.delta = paired_delta_m(entry.scores, against.by_seed, *how)
     if not entry.delta.runs:
         entry.delta = Estimate(float(np.nanmean(entry.deltas)), np.nan, np.nan, len(finished))
 

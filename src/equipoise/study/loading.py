@@ -8,10 +8,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from equipoise.study.spec import MethodSpec, Spec
-from equipoise.study.values import KINDS
+from equipoise.study.method_spec import MethodSpec
+from equipoise.study.spec import Spec
+from equipoise.study.values import KINDS, Coarse, Range
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,14 +53,33 @@ def _beside(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {key: found(value) if key in named else value for key, value in content.items()}
 
 
-def parse(content: Mapping[str, Any], source: str = "study") -> Spec:
+# What is expected, where the words of the checker are those of a programmer.
+EXPECTED = {
+    "list_type": "give a list",
+    "dict_type": "give a table of names and values",
+    "model_type": "give an id, or a table with an id",
+    "string_type": "give text in quotes",
+    "float_type": "give a number",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "bool_type": "give true or false",
+    "bool_parsing": "give true or false",
+}
+
+
+def parse(content: Mapping[str, Any], source: str = "study", *, stored: bool = False) -> Spec:
     """Checks a study given as a mapping.
+
+    Args:
+        content: the study.
+        source: where it is from, to be named in errors.
+        stored: whether a store kept it, with all keys: then those without an effect are let be.
 
     Raises:
         ValueError: a key or value makes no sense; the message names the key.
     """
     try:
-        return Spec.model_validate(dict(content))
+        return Spec.model_validate(dict(content), context={"stored": stored})
     except ValidationError as error:
         lines = [_explain(dict(each)) for each in error.errors()]
         raise ValueError(f"{source}: " + "; ".join(lines)) from None
@@ -74,7 +94,7 @@ def _explain(error: dict[str, Any]) -> str:
         "."
     )
     if error["type"] == "extra_forbidden":
-        owner = MethodSpec if where[0] == "methods" else Spec
+        owner = _owner(error["loc"])
         near = get_close_matches(str(where[-1]), owner.model_fields, n=1)
         hint = (
             f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(owner.model_fields)}"
@@ -82,5 +102,16 @@ def _explain(error: dict[str, Any]) -> str:
         return f"key '{key}' is not known{hint}"
     if error["type"] == "missing":
         return f"key '{key}' is missing"
-    what = str(error["msg"]).removeprefix("Value error, ")
-    return f"key '{key}': {what} (given: {error['input']!r})"
+    what = EXPECTED.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    if isinstance(error["input"], Mapping) and "id" in error["input"]:
+        return f"key '{key}': {what}"
+    return f"key '{key}': {what.replace('Input should', 'it should')} (given: {error['input']!r})"
+
+
+def _owner(where: tuple[Any, ...]) -> type[BaseModel]:
+    """Whose keys are asked for at a place."""
+    if where[-2:-1] == (KINDS[0],):
+        return Range
+    if where[-2:-1] == (KINDS[1],):
+        return Coarse
+    return MethodSpec if where[0] == "methods" else Spec

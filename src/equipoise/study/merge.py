@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.study.schema import MEASURED
+from equipoise.study.selection import study_of
 from equipoise.study.store import Store
 from equipoise.study.trial import FINISHED
 
@@ -52,7 +53,7 @@ def merge(first: Store, second: Store, out: Path, keep_first: bool = False) -> M
     if out.exists():
         raise ValueError(f"{str(out)!r} is there already; give another --out")
     for key in SAME:
-        if first.get(key) != second.get(key):
+        if _fact(first, key) != _fact(second, key):
             raise ValueError(_unlike(first, second, key))
     mine, theirs = first.trials(), second.trials()
     overlap = [
@@ -85,13 +86,20 @@ def merge(first: Store, second: Store, out: Path, keep_first: bool = False) -> M
     return Merged(len(first_only), len(second_only), len(overlap) - len(gaps), len(gaps), largest)
 
 
+def _fact(store: Store, key: str) -> Any:
+    """A fact of a store; of a study with every key, also those that came after it was written."""
+    value = store.get(key)
+    known = key == "spec" and value is not None
+    return study_of(store).model_dump(mode="json") if known else value
+
+
 def _unlike(first: Store, second: Store, key: str) -> str:
     names = f"{str(first.path)!r} and {str(second.path)!r}"
     if key != "spec":
         return (
             f"{names} differ in their {key}: the problem was another one, and trials do not compare"
         )
-    one, two = first.get("spec") or {}, second.get("spec") or {}
+    one, two = _fact(first, "spec") or {}, _fact(second, "spec") or {}
     keys = sorted(key for key in {*one, *two} if one.get(key) != two.get(key))
     return f"{names} are not the same study: they differ in {', '.join(keys) or 'being one at all'}"
 

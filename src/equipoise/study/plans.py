@@ -19,7 +19,7 @@ from equipoise.study.choice import Choice
 from equipoise.study.selection import Measurements
 from equipoise.study.spaces import Candidate, Known
 from equipoise.study.spec import Spec
-from equipoise.study.statistics import Array, change, delta_m
+from equipoise.study.statistics import Array, Mask, change, delta_m, near_zero, usual_spread
 from equipoise.study.trial import SINGLE_TASK, Stage, Trial, with_options
 
 # Away from the seeds of final trials, so that a final trial never repeats a run it was selected by.
@@ -165,7 +165,7 @@ class _Planner:
                 return "{}"
             curves = [self._curve(self._trials(arm, c, seeds)[0]) for c in candidates]
             medians = pruning.medians([each for each in curves if each])
-            return pruning.bars(self.found.measures, self.reference, medians)
+            return pruning.bars(self.found.measures, self.reference, self._plain, medians)
 
         return Known(seeds[0], score, weights, bars, self._before(arm, seeds))
 
@@ -189,7 +189,7 @@ class _Planner:
     def _delta(self, row: Array) -> float:
         if not len(self.reference):
             return float("nan")
-        against = change(row[None], self.reference, self.found.higher)
+        against = change(row[None], self.reference, self.found.higher, self._plain)
         return float(delta_m(against.values, self.found.task_of)[0])
 
     def _all_known(self, tried: Iterable[Sequence[Trial]]) -> bool:
@@ -215,6 +215,21 @@ class _Planner:
             [self.found.last(trial, "validation") for own in self._equal for trial in own]
         )
         return np.asarray(rows[np.isfinite(rows).all(1)])
+
+    @cached_property
+    def _plain(self) -> Mask:
+        """Columns whose reference on validation is near zero, ``[M]``.
+
+        Arms that are being tuned can have no say in it yet. All candidates of the single-task networks can.
+        """
+        runs: dict[tuple[str, Candidate], list[Array]] = {}
+        for label, plan in self.done.items():
+            for tried in plan.tried if plan.arm.task is not None else ():
+                for candidate, own in tried.items():
+                    rows = [self.found.last(trial, "validation") for trial in own]
+                    runs.setdefault((label, candidate), []).extend(rows)
+        floors = self.found.floors(self.spec.near_zero)
+        return near_zero(self.reference, floors, usual_spread([np.stack(r) for r in runs.values()]))
 
     @cached_property
     def _alone(self) -> Array:

@@ -23,6 +23,28 @@ SHARE = "share"
 FIRST = 8
 
 
+class NoOptunaError(ValueError):
+    """Optuna is not installed."""
+
+
+def the_search(what: str, instead: str = "") -> Any:
+    """Optuna.
+
+    Args:
+        what: needs it.
+        instead: what does not.
+
+    Raises:
+        NoOptunaError: it is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        told = f'{what} needs Optuna: pip install "equipoise[tune]"'
+        raise NoOptunaError(f"{told};{instead}" if instead else told) from None
+    return optuna
+
+
 @dataclass(frozen=True)
 class Proposed:
     """Proposals of a tree-structured Parzen estimator, a few at a time, anew by every seed.
@@ -61,19 +83,16 @@ class Proposed:
                 break
             try:
                 made += self._round(made, scores, known)
-            except ModuleNotFoundError:
+            except NoOptunaError:
                 if made:
                     break  # to read what there is needs no search
-                raise ValueError(
-                    'search = "optuna" needs Optuna: pip install "equipoise[tune]"; "random" needs nothing'
-                ) from None
+                raise
         return made
 
     def _round(
         self, made: Sequence[Candidate], scores: Sequence[float | None], known: Known
     ) -> list[Candidate]:
-        import optuna
-
+        optuna = the_search('search = "optuna"', ' "random" needs nothing')
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = zlib.crc32(f"{self.label} {known.seed} {len(made)}".encode())
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=FIRST)

@@ -13,27 +13,28 @@ import numpy as np
 
 from equipoise.problems import Problem
 from equipoise.study.selection import Measure
-from equipoise.study.statistics import Array, delta_m, near_zero
+from equipoise.study.statistics import Array, Mask, delta_m
 from equipoise.study.trial import canonical
 
 Scores = Mapping[tuple[str, str], float]
 
 
-def bars(measures: Sequence[Measure], reference: Array, epochs: Mapping[int, float]) -> str:
+def bars(
+    measures: Sequence[Measure], reference: Array, plain: Mask, epochs: Mapping[int, float]
+) -> str:
     """The text of some bars; empty ones where there is none.
 
     Args:
         measures: the columns M.
         reference: what Delta_m is taken against, ``[R, M]``.
+        plain: columns where it is near zero, ``[M]``.
         epochs: the score of each epoch.
     """
     if not epochs:
         return "{}"
     columns = [
-        [measure.task, measure.metric, float(mean), bool(plain)]
-        for measure, mean, plain in zip(
-            measures, reference.mean(0), near_zero(reference), strict=True
-        )
+        [measure.task, measure.metric, float(mean), bool(near)]
+        for measure, mean, near in zip(measures, reference.mean(0), plain, strict=True)
     ]
     return canonical({"reference": columns, "epochs": {str(e): s for e, s in epochs.items()}})
 

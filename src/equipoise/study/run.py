@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import equipoise
-from equipoise.problems import problem
-from equipoise.problems.catalogue import changed, fingerprint, loaded
-from equipoise.study.arms import Arm, arms
-from equipoise.study.building import balancer
+from equipoise.problems.catalogue import changed, fingerprint
+from equipoise.study.asked import NONE, Asked, asked
 from equipoise.study.environment import environment
 from equipoise.study.executors.base import Executor, facts
 from equipoise.study.loading import parse
 from equipoise.study.lock import only_driver
-from equipoise.study.plans import Plan, named, plans, trials
-from equipoise.study.rehearsal import steps_of
-from equipoise.study.selection import Measurements, describe
+from equipoise.study.plans import named, trials
+from equipoise.study.preparing import prepared
 from equipoise.study.spec import Spec
 from equipoise.study.store import Store
-from equipoise.study.theirs import TheirError, users_code
-from equipoise.study.trial import Outcome, Trial, with_options
+from equipoise.study.trial import Outcome, Trial
 
 
 class Listener(Protocol):
     """Is told what happens."""
 
     def stage(self, name: str, total: int, kept: int) -> None:
-        """A stage of ``total`` trials begins, of which ``kept`` were done before."""
+        """A stage of ``total`` trials begins, of which ``kept`` were done before.
+
+        Where trials are named in rounds it is called again for the same stage: both numbers are those of
+        the whole stage then, as far as they are known.
+        """
 
     def finished(self, trial: Trial, outcome: Outcome) -> None:
         """A trial has an outcome, and it is on disk."""
@@ -73,120 +71,64 @@ def run(
         _adopt(store, spec, {each.options: each.told for each in settings}, keep=keep)
         machine = environment()
         begun: set[str] = set()
+        progress = _Progress(listener)
         # Some trials can be named only when others have ended: the finer values of a search, the final ones.
         while True:
             planned = [(each, each.plans(store)) for each in settings]
             searched = {k: v for each, plan in planned for k, v in named(plan, each.spec).items()}
             if searched:
                 store.set(named={**(store.get("named") or {}), **searched})
-            wanted = [trial for each, plan in planned for trial in trials(plan, each.spec)]
-            if begun and all(trial.id in begun for trial in store.missing(wanted)):
-                return
+            whole = NONE
+            for each, plan in planned:
+                whole |= asked(plan.values(), each.spec)
+            wanted = {t.id: t for each, plan in planned for t in trials(plan, each.spec)}
             # A trial that failed is tried again by the next run, and not by this one.
-            fresh = [trial for trial in wanted if trial.id not in begun]
-            begun.update(trial.id for trial in fresh)
-            final = spec.tuning == "once" and fresh[-1].stage == "final"
-            _execute("final" if final else "tuning", fresh, store, executor, listener, machine)
+            fresh = [trial for trial in wanted.values() if trial.id not in begun]
+            # All of tuning comes before the final trials.
+            now = [trial for trial in fresh if trial.id in whole.tuning] or fresh
+            missing = store.missing(now)
+            progress.tell(whole, now, len(now) - len(missing))
+            if not fresh:
+                return
+            begun.update(trial.id for trial in now)
+            _execute(missing, store, executor, listener, machine)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A study at one setting of what it sweeps, looked at before its first trial.
+class _Progress:
+    """Tells a listener how far a stage is as a whole, though its trials are named in rounds."""
 
-    Attributes:
-        name: what tells it from the other settings.
-        spec: the study there.
-        told: what the problem says of itself there.
-        arms: of the comparison.
-        steps: of an epoch.
-    """
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._name = "tuning"
+        self._kept = 0
+        self._total = -1
 
-    name: str
-    spec: Spec
-    told: Mapping[str, Any]
-    arms: Sequence[Arm]
-    steps: int
-
-    @property
-    def options(self) -> str:
-        """The options of the problem, by which a store knows it."""
-        return with_options(self.spec.problem_options)
-
-    def plans(self, store: Store | None = None) -> dict[str, Plan]:
-        """What each arm tries and chooses, as far as it is known."""
-        return plans(self.spec, self.arms, Measurements(self.told, store))
-
-
-def prepared(spec: Spec) -> list[Setting]:
-    """Builds everything of a study once: a mistake is told before the first trial and not after hours.
-
-    Raises:
-        ValueError: the study makes no sense.
-    """
-    settings = []
-    for name, own in spec.settings().items():
-        with users_code(f"problem {own.problem!r}"):
-            built = problem(own.problem, **own.problem_options)
-            # Loaded once for all that is asked of it before the first trial, and let go then.
-            built = replace(built, data=cache(built.data))
-            told = describe(built, own.device)
-        _refuse_checkpoint(own.checkpoint, told)
-        steps = steps_of(built.source("train"), own.batch_size)
-        setting = Setting(name, own, told, arms(own, told["first_losses"]), steps)
-        _refuse_impossible(setting)
-        settings.append(setting)
-    return settings
-
-
-def _refuse_checkpoint(by: str, told: Mapping[str, Any]) -> None:
-    """Refuses a criterion that the problem does not have."""
-    known = [f"{each['task']}/{each['metric']}" for each in told["measures"]]
-    known += [f"{task}/loss" for task in told["first_losses"]]
-    if by not in ("last", "loss", *known):
-        raise ValueError(
-            f"checkpoint = {by!r} is no criterion: 'last', 'loss', or one of {', '.join(known)}"
+    def tell(self, whole: Asked, now: Sequence[Trial], kept: int) -> None:
+        """Trials are about to run, of which some were kept from before."""
+        if now and now[0].id in whole.finals and self._name == "tuning":
+            # What was still to come of tuning never came.
+            self._announce(len(whole.tuning))
+            self._name, self._kept, self._total = "final", 0, -1
+        self._kept += kept
+        final = self._name == "final"
+        trials, to_come = (
+            (whole.finals, whole.finals_to_come) if final else (whole.tuning, whole.tuning_to_come)
         )
+        self._announce(len(trials) + to_come, always=kept > 0)
 
-
-def _refuse_impossible(setting: Setting) -> None:
-    """Builds every method once.
-
-    Raises:
-        ValueError: a method does not take its options, or does not go with the route.
-    """
-    spec = setting.spec
-    names = list(setting.told["first_losses"])
-    for reference, what in ((spec.optimizer, "optimizer"), (spec.schedule, "schedule")):
-        if ":" in reference:
-            loaded(reference, what)
-    for label, plan in setting.plans().items():
-        # One trial for every set of options: a mistake may be in one of the values that are tried.
-        tried = {own[0].method_options: own[0] for own in plan.tried[0].values()}
-        for trial in tried.values():
-            _refuse_method(label, trial, names)
-
-
-def _refuse_method(label: str, trial: Trial, names: list[str]) -> None:
-    try:
-        with users_code(f"method {label!r}"):
-            balancer(trial, names)
-    except TheirError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"method {label!r}: {error}") from None
+    def _announce(self, total: int, always: bool = False) -> None:
+        if always or total != self._total:
+            self._listener.stage(self._name, total, self._kept)
+            self._total = total
 
 
 def _execute(
-    name: str,
-    trials: Sequence[Trial],
+    missing: Sequence[Trial],
     store: Store,
     executor: Executor,
     listener: Listener,
     machine: Mapping[str, Any],
 ) -> None:
-    different = list({trial.id: trial for trial in trials}.values())
-    missing = store.missing(different)
-    listener.stage(name, len(different), len(different) - len(missing))
     here = {**machine, **facts(executor, missing)}
     with closing(executor.run(missing)) as outcomes:
         for trial, outcome in outcomes:
@@ -205,7 +147,7 @@ def _adopt(store: Store, spec: Spec, told: Mapping[str, Any], *, keep: bool) -> 
     source = fingerprint(spec.problem, *(each for each in own if ":" in each))
     before = store.get("spec")
     if before is not None:
-        old = parse(before, str(store.path))
+        old = parse(before, str(store.path), stored=True)
         elsewhere = f"{str(store.path)!r} holds a study of"
         if (old.problem, old.problem_options) != (spec.problem, spec.problem_options):
             raise ValueError(

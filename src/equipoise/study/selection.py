@@ -59,7 +59,7 @@ def study_of(store: Store) -> Spec:
     content = store.get("spec")
     if content is None:
         raise ValueError(f"{str(store.path)!r} holds no study yet")
-    return parse(content, str(store.path))
+    return parse(content, str(store.path), stored=True)
 
 
 def described(store: Store, spec: Spec) -> dict[str, Any]:
@@ -98,6 +98,11 @@ class Measurements:
             at[task, metric] = value
         for trial, _, task, mean, _ in store.table("weight")[1]:
             self._weights.setdefault(trial, {}).setdefault(task, []).append(mean)
+
+    def floors(self, given: Mapping[str, float]) -> Array:
+        """The sizes up to which a reference counts as near zero, ``[M]``; NaN where none is given."""
+        names = [f"{measure.task}/{measure.metric}" for measure in self.measures]
+        return np.array([given.get(name, np.nan) for name in names])
 
     def finished(self, trial: Trial) -> bool:
         """Whether the trial came to its end with finite numbers."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from equipoise.study.asked import NONE, asked_by
 from equipoise.study.database import StoreError
 from equipoise.study.lock import only_driver
+from equipoise.study.selection import study_of
 from equipoise.study.store import Store
 
 # What SQLite and the driver keep beside a store.
@@ -21,8 +23,9 @@ class Entry:
         path: its file.
         problem: name of the problem; empty where the study has not begun.
         protocol: name of the protocol.
-        done: trials with a result, those that diverged among them.
+        done: trials of the study with a result, those that diverged among them.
         failed: trials without.
+        others: trials of earlier settings, which the study as it stands does not ask for.
         date: when the last trial was recorded, to the minute, in UTC.
         trouble: why it cannot be read; empty otherwise.
     """
@@ -32,6 +35,7 @@ class Entry:
     protocol: str = ""
     done: int = 0
     failed: int = 0
+    others: int = 0
     date: str = ""
     trouble: str = ""
 
@@ -55,10 +59,16 @@ def entry(path: Path) -> Entry | None:
     try:
         with Store(path, read_only=True) as store:
             spec = store.get("spec") or {}
-            trials = list(store.trials().values())
+            stored = store.trials()
+            whole = NONE
+            for each in study_of(store).settings().values() if spec else ():
+                whole |= asked_by(store, each)
     except StoreError as error:
         no_study = "not a study" in str(error) or "not of a study" in str(error)
         return None if no_study else Entry(path, trouble=str(error))
+    except ValueError as error:
+        return Entry(path, trouble=f"{str(path)!r} cannot be read: {error}")
+    trials = [each for key, each in stored.items() if key in whole.ids]
     failed = sum(each.status == "failed" for each in trials)
     return Entry(
         path,
@@ -66,7 +76,17 @@ def entry(path: Path) -> Entry | None:
         protocol=spec.get("protocol", ""),
         done=len(trials) - failed,
         failed=failed,
+        others=len(stored) - len(trials),
         date=max((each.finished for each in trials), default="")[:16].replace("T", " "),
+    )
+
+
+def kept(others: int) -> str:
+    """What is to be said of trials that a study does not ask for."""
+    what = "trial of earlier settings is" if others == 1 else "trials of earlier settings are"
+    return (
+        f"{others} {what} kept in the file and counted nowhere; with those settings "
+        "'equipoise run' takes them up again, and 'equipoise rm' removes them with the file"
     )
 
 

@@ -6,58 +6,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from equipoise.methods.catalogue import find
+from equipoise.study.method_spec import MethodSpec
 from equipoise.study.questions import PROTOCOLS, Search
 from equipoise.study.toml_text import value_text
 from equipoise.study.trial import OPTIMIZERS, SCHEDULES, SINGLE_TASK
-from equipoise.study.values import STRICT, Range, Rates, Tried
+from equipoise.study.values import STRICT, Plain, Range, Rates, Real, Whole, listed, number
+from equipoise.study.without_effect import without_effect
 
-Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class MethodSpec(BaseModel):
-    """One method of a study.
-
-    Attributes:
-        id: as ``equipoise methods`` lists it, or a class of yours, ``"my_method.py:Class"``.
-        options: fixed options.
-        arguments: of the balancer around it, such as ``heads``, ``weight_sum`` or ``update_every``.
-        search: options to be tuned, each with the values to try; with ``{ coarse = [...], fine = 4 }``, which
-            tries finer values around the best one afterwards; or with ``{ low = ..., high = ... }`` where
-            candidates are drawn.
-        learning_rates: to try with this method, instead of those of the study.
-        label: how tables call it.
-    """
-
-    model_config = STRICT
-
-    id: str
-    options: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
-    search: dict[str, Tried] = {}
-    learning_rates: Rates | None = None
-    label: str | None = None
-
-    @field_validator("learning_rates", "search")
-    @classmethod
-    def _once(cls, value: Any) -> Any:
-        for tried in value.values() if isinstance(value, dict) else [value]:
-            if isinstance(tried, list) and any(each in tried[:k] for k, each in enumerate(tried)):
-                raise ValueError(f"{tried} repeats an entry; each is tried once")
-        return value
-
-    @field_validator("id")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value != SINGLE_TASK and ":" not in value:
-            find(value)
-        return value
+Decay = Annotated[Real, Field(ge=0)]
+# As torch and NumPy take them, also where one is multiplied by the number of an epoch.
+Seed = Annotated[Whole, Field(ge=0, lt=2**31)]
 
 
 class Spec(BaseModel):
@@ -81,6 +46,9 @@ class Spec(BaseModel):
         weight_step: of the grid of fixed weights, where the protocol tries all of them.
         sweep: an option of the problem with its values, such as ``{ width = [16, 64] }``: the whole
             comparison runs with each; that with the first is the main one.
+        near_zero: by ``"task/metric"``, the size up to which the mean of the single-task networks counts as
+            near zero, such as ``{ "depth/r2" = 0.1 }``: Delta_m then has the difference in the metric's own
+            units and not in percent. It decides alone for its metric; for the others the spread of runs does.
         flatness: relative size of a random step away from the trained parameters, such as 0.1: how much the
             losses on validation rise by it is measured at the end; 0: not.
         tuning: ``"per seed"`` repeats the whole procedure: every seed trains all candidates and takes the
@@ -108,22 +76,25 @@ class Spec(BaseModel):
     model_config = STRICT
 
     problem: str
-    problem_options: dict[str, Any] = {}
+    problem_options: dict[str, Plain] = {}
     name: str = ""
     protocol: str = "litmus"
     methods: list[MethodSpec] = []
     learning_rates: Rates
-    weight_decays: Annotated[list[Decay], Field(min_length=1)] | None = None
+    weight_decays: Annotated[list[Decay], Field(min_length=1), BeforeValidator(listed)] | None = (
+        None
+    )
     search: Search | None = None
-    candidates: Annotated[int, Field(ge=2)] | None = None
-    weight_step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    sweep: dict[str, Annotated[list[Any], Field(min_length=2)]] = {}
-    flatness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    candidates: Annotated[Whole, Field(ge=2)] | None = None
+    weight_step: Annotated[Real, Field(gt=0, le=0.5)] = 0.1
+    sweep: dict[str, Annotated[list[Plain], Field(min_length=2)]] = {}
+    near_zero: dict[str, Annotated[Real, Field(ge=0)]] = {}
+    flatness: Annotated[Real, Field(ge=0, le=1)] = 0.0
     tuning: Literal["per seed", "once"] = "per seed"
-    tuning_seeds: Annotated[int, Field(ge=1)] = 1
-    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2, 3, 4]
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    tuning_seeds: Annotated[Whole, Field(ge=1)] = 1
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2, 3, 4]
+    epochs: Annotated[Whole, Field(ge=1)]
+    batch_size: Annotated[Whole, Field(ge=1)]
     weight_decay: Decay = 0.0
     optimizer: str = "adamw"
     schedule: str = "cosine"
@@ -136,8 +107,14 @@ class Spec(BaseModel):
     @field_validator("methods", mode="before")
     @classmethod
     def _names_are_methods(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
+        if not isinstance(value, list | tuple):
+            raise ValueError("give a list of ids, such as ['uw'], or of tables with an id")
+        for each in value:
+            if isinstance(each, dict) and each.get("id") == SINGLE_TASK and len(each) > 1:
+                raise ValueError(
+                    f"{SINGLE_TASK!r}, the single-task networks, are in every study as they are; "
+                    f"{', '.join(key for key in each if key != 'id')} of them cannot be given"
+                )
         tables = [{"id": each} if isinstance(each, str) else each for each in value]
         return [
             each
@@ -148,7 +125,12 @@ class Spec(BaseModel):
     @field_validator("seeds", mode="before")
     @classmethod
     def _number_is_range(cls, value: Any) -> Any:
-        return list(range(value)) if isinstance(value, int) and value > 0 else value
+        value = number(value) if not isinstance(value, list) else value
+        if isinstance(value, int):
+            if value < 1:
+                raise ValueError("give a number of seeds above 0, or a list of seeds")
+            return list(range(value))
+        return listed(value)
 
     @field_validator("seeds", "learning_rates", "weight_decays")
     @classmethod
@@ -176,12 +158,12 @@ class Spec(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _belongs_together(self) -> Spec:
+    def _belongs_together(self, info: ValidationInfo) -> Spec:
         how = self.how
-        if how == "grid" and self.candidates is not None:
-            raise ValueError(
-                "candidates is for search = 'random' or 'optuna'; a grid has as many as its values make"
-            )
+        # A file of a study that ran is read whatever it says, since it cannot be mended any more.
+        if not (info.context or {}).get("stored"):
+            for told in without_effect(self):
+                raise ValueError(told)
         if how != "grid" and self.candidates is None:
             raise ValueError(
                 f"search = {how!r} needs candidates, the number of settings that each arm may try"
@@ -190,8 +172,6 @@ class Spec(BaseModel):
             raise ValueError(
                 f"protocol {self.protocol!r} tries a grid of fixed weights; it does not take search = {how!r}"
             )
-        if self.weight_decays is not None and self.weight_decay:
-            raise ValueError("weight_decay and weight_decays exclude each other; give one of them")
         if self.protocol == "frontier" and self.tuning == "once":
             raise ValueError(
                 "protocol 'frontier' needs the points of every seed, and so tuning = 'per seed', the default"

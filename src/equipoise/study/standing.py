@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 
 from equipoise.study.arms import arms
+from equipoise.study.asked import NONE, Asked, asked
 from equipoise.study.plans import Plan, plans
 from equipoise.study.selection import Measurements, described, study_of
 from equipoise.study.spec import Spec
@@ -33,18 +35,15 @@ class ArmStanding:
         finals: the state of the final trial of each seed.
         best: the best score of a candidate on validation, higher is better; NaN before there is one.
         apart: whether final trials are others than those of tuning.
+        asked: its trials.
     """
 
     label: str
     tuning: list[str]
     finals: dict[int, str]
     best: float
-    apart: bool = True
-
-    @property
-    def states(self) -> list[str]:
-        """The states of all trials."""
-        return [*self.tuning, *self.finals.values()] if self.apart else self.tuning
+    apart: bool
+    asked: Asked
 
 
 def standing(store: Store) -> list[ArmStanding]:
@@ -63,22 +62,29 @@ def standing(store: Store) -> list[ArmStanding]:
     ]
 
 
+def counts(store: Store, arms: Sequence[ArmStanding]) -> Counter[str]:
+    """How many trials of a study are in which state; one that several arms share is counted once."""
+    stored = store.trials()
+    whole = NONE
+    for arm in arms:
+        whole |= arm.asked
+    found = Counter(stored[each].status if each in stored else WAITING for each in whole.ids)
+    found[WAITING] += whole.total - len(whole.ids)
+    return found
+
+
 def _standing(spec: Spec, label: str, plan: Plan, stored: Mapping[str, Stored]) -> ArmStanding:
     def state(trial: Trial | None) -> str:
         if trial is None:
             return NOTHING if plan.choice.complete else WAITING
         return stored[trial.id].status if trial.id in stored else WAITING
 
-    tuning = [state(trial) for tried in plan.tried for own in tried.values() for trial in own]
-    # Candidates that cannot be named yet.
-    runs = 1 if spec.tuning == "per seed" else spec.tuning_seeds
-    whole = plan.arm.space.size * len(plan.tried) * runs
-    waiting = 0 if plan.choice.complete else whole - len(tuning)
+    own = asked([plan], spec)
+    tuning = [state(trial) for trial in own.tuning.values()] + [WAITING] * own.tuning_to_come
     finals = dict(zip(spec.seeds, map(state, plan.finals), strict=True))
     scores = [score for score in plan.choice.scores.values() if np.isfinite(score)]
     best = max(scores, default=float("nan"))
-    apart = spec.tuning == "once"
-    return ArmStanding(label, tuning + [WAITING] * waiting, finals, best, apart)
+    return ArmStanding(label, tuning, finals, best, spec.tuning == "once", own)
 
 
 def seconds_left(store: Store, waiting: int) -> float | None:

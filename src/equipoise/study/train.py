@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from equipoise.problems import Batch, Problem, Source, problem
+from equipoise.solvers import NonFiniteError, SolverError
 from equipoise.study.building import balancer, optimizer, schedule
 from equipoise.study.counting import Counter, fast
 from equipoise.study.feeding import Feed, digest
@@ -141,7 +142,13 @@ class _Run:
         probe = next(iter(data.batches(PROBE, None))).to(self.trial.device)
         for epoch in range(1, self.trial.epochs + 1):
             with self.counter.watching(self.model):
-                note = self._epoch(epoch, steps, advance)
+                try:
+                    note = self._epoch(epoch, steps, advance)
+                except (NonFiniteError, SolverError) as error:
+                    # A solver that gave up on finite gradients is a failure of its own.
+                    if isinstance(error, SolverError) and bool(error.gramian.isfinite().all()):
+                        raise
+                    note = f"{error}, in epoch {epoch}"
             note = note or self._evaluate(epoch, "validation", validation) or self._given_up(epoch)
             if note:
                 return note

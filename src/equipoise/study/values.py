@@ -5,10 +5,64 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from equipoise.study.trial import canonical
 
 # What a study file says is checked key by key; nothing else may stand in it.
 STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+def number(value: Any) -> Any:
+    """A number as it is, also one of NumPy; true and false are none."""
+    if isinstance(value, bool | str):
+        raise ValueError("give a number")
+    return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
+
+
+def plain(value: Any) -> Any:
+    """A value that a file can hold; a trial is known by such ones."""
+    try:
+        canonical(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "give text, finite numbers, true or false, or lists and tables of these"
+        ) from None
+    return value
+
+
+def listed(value: Any) -> Any:
+    """A list of what was given as one number, or as a sequence of another kind."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return [value]
+    if isinstance(value, tuple | range):
+        return list(value)
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def tried(value: Any) -> Any:
+    """As :func:`listed`, where one value is not tried but given."""
+    value = list(value) if isinstance(value, tuple | range) else value
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(value, list | dict | BaseModel):
+        raise ValueError(
+            "give a list of values to try, or a table with low and high; one value belongs into options"
+        )
+    return value
+
+
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(number)]
+Positive = Annotated[Real, Field(gt=0)]
+Whole = Annotated[int, BeforeValidator(number)]
+Plain = Annotated[Any, BeforeValidator(plain)]
 
 
 class Range(BaseModel):
@@ -22,8 +76,8 @@ class Range(BaseModel):
 
     model_config = STRICT
 
-    low: Annotated[float, Field(allow_inf_nan=False)]
-    high: Annotated[float, Field(allow_inf_nan=False)]
+    low: Real
+    high: Real
     log: bool = True
 
     @model_validator(mode="after")
@@ -57,8 +111,8 @@ class Coarse(BaseModel):
 
     model_config = STRICT
 
-    coarse: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2)]
-    fine: Annotated[int, Field(ge=1)] = 4
+    coarse: Annotated[list[Real], Field(min_length=2)]
+    fine: Annotated[Whole, Field(ge=1)] = 4
 
     @model_validator(mode="after")
     def _differ(self) -> Coarse:
@@ -110,14 +164,15 @@ def range_or_list(value: Any) -> str:
     return KINDS[0] if isinstance(value, Range | dict) else KINDS[2]
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rates = Annotated[
     Annotated[Range, Tag(KINDS[0])] | Annotated[list[Positive], Field(min_length=1), Tag(KINDS[2])],
     Discriminator(range_or_list),
+    BeforeValidator(listed),
 ]
 Tried = Annotated[
     Annotated[Range, Tag(KINDS[0])]
     | Annotated[Coarse, Tag(KINDS[1])]
-    | Annotated[list[Any], Field(min_length=1), Tag(KINDS[2])],
+    | Annotated[list[Plain], Field(min_length=1), Tag(KINDS[2])],
     Discriminator(kind),
+    BeforeValidator(tried),
 ]

@@ -100,7 +100,8 @@ def _near_zero(found: Findings) -> Iterator[str]:
     if plain:
         yield (
             f"The single-task networks are at or near zero in {', '.join(plain)}, where a percentage means "
-            f"nothing: in Delta_m their changes are plain differences, in the metric's own units."
+            f"nothing: in Delta_m their changes are plain differences, in the metric's own units. The key "
+            "near_zero of the study says up to which size that holds for a metric."
         )
 
 

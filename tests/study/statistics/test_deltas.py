@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from equipoise.study.statistics import change, delta_m, delta_m_flat, near_zero, relative_change
+from equipoise.study.statistics import (
+    change,
+    delta_m,
+    delta_m_flat,
+    near_zero,
+    relative_change,
+    usual_spread,
+)
 
 HIGHER = np.array([True, False, False])
 TASK_OF = np.array([0, 1, 1])
@@ -87,6 +94,44 @@ def test_a_plain_difference_is_positive_where_better_too():
 def test_the_floor_is_in_the_units_of_its_metric():
     reference = np.array([[0.02, 0.02], [0.0201, 0.0201]])
     assert near_zero(reference, np.array([0.1, 0.0])).tolist() == [True, False]
+
+
+def test_a_floor_decides_alone():
+    reference = np.array([[0.0, 1.0], [0.1, 1.0], [0.2, 1.0], [0.1, 0.9]])
+    assert near_zero(reference).tolist() == [True, False]
+    assert near_zero(reference, np.array([0.05, 2.0])).tolist() == [False, True]
+    assert near_zero(reference, np.array([np.nan, 2.0])).tolist() == [True, True]
+
+
+def test_the_usual_spread_takes_the_place_of_that_of_few_runs_only():
+    few, many = np.array([[0.10], [0.11]]), np.array([[0.10], [0.11], [0.12], [0.13], [0.14]])
+    usual = np.array([0.1])
+    assert not near_zero(few) and near_zero(few, usual=usual)
+    assert not near_zero(many, usual=usual)
+    assert not near_zero(few, usual=np.array([np.nan]))
+
+
+def test_the_usual_spread_is_that_of_a_run_and_follows_no_noisy_arm():
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        arms = [random.normal(0, 2.0, size=(3, 1)) for _ in range(9)]
+        arms[0] *= 100
+        found.append(usual_spread(arms)[0])
+    assert 1.7 < np.median(found) < 2.4
+    gaps = np.array([[1.0, np.nan], [3.0, np.nan]])
+    assert np.isnan(usual_spread([gaps, gaps])[1]) and usual_spread([gaps])[0] > 0
+    assert np.isnan(usual_spread([gaps[:1]])).all()
+
+
+def test_at_two_seeds_fewer_references_near_zero_are_taken_for_far_ones():
+    random = np.random.default_rng(1)
+    taken = {"own": 0, "usual": 0}
+    for _ in range(300):
+        reference, *arms = random.normal(1.0, 1.0, size=(8, 2, 1))
+        taken["own"] += not near_zero(reference)
+        taken["usual"] += not near_zero(reference, usual=usual_spread([reference, *arms]))
+    assert taken["usual"] < taken["own"] / 4
 
 
 @pytest.mark.parametrize(("value", "near"), [(0.0, True), (0.5, False), (np.nan, False)])

@@ -3,14 +3,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import stats
+from scipy import optimize, special, stats
 
 from equipoise.study.statistics import (
     compare,
     holm,
     moderated,
+    multipliers,
     paired_tests,
 )
+from equipoise.study.statistics.families import gated, intervals
 
 values_of = arrays(
     float, st.tuples(st.integers(3, 7), st.integers(3, 6)), elements=st.floats(-50, 50)
@@ -91,29 +93,36 @@ def test_holm_of_many_studies_is_that_of_each():
     assert np.allclose(holm(p), [holm(each) for each in p], equal_nan=True)
 
 
-# The median of chi-squared with 4 degrees of freedom; the middle variance below is 2.
-TYPICAL = 2 / (3.35669 / 4)
+def smyth(variance, df):
+    """Typical variance and its weight, as in Smyth 2004, equations of section 6.2, solved by bisection."""
+    e = np.log(variance) - special.digamma(df / 2) + np.log(df / 2)
+    excess = e.var(ddof=1) - special.polygamma(1, df / 2).mean()
+    half = optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, 1e3)
+    return np.exp(e.mean() + special.digamma(half) - np.log(half)), 2 * half
 
 
-def test_moderated_variances_by_hand():
-    # Variances 1, 2, 10 with four df: the typical one weighs two, half of their own.
-    variance, df = moderated(np.array([4.0, 8.0, 40.0]), np.array([4, 4, 4]))
-    expected = [(2 * TYPICAL + 4 * 1) / 6, (2 * TYPICAL + 4 * 2) / 6, 10]
-    assert variance == pytest.approx(expected, rel=1e-5)
-    assert df == pytest.approx([6, 6, 4])
+def test_moderated_variances_are_those_of_smyth_below_the_limit():
+    variance, df = np.array([0.3, 0.5, 1.0, 0.4, 8.0]), np.array([4, 4, 3, 4, 4])
+    typical, weight = smyth(variance, df)
+    assert 0.2 < weight < 12 and variance[2] < 2 * typical < variance[4]
+    moved, left = moderated(variance * df, df)
+    expected = (weight * typical + df * variance) / (weight + df)
+    assert moved[:4] == pytest.approx(expected[:4], rel=1e-3)
+    assert left[:4] == pytest.approx(df[:4] + weight, rel=1e-3)
+    assert moved[4] == pytest.approx(8) and left[4] == 4
 
 
-def test_without_limits_large_variances_shrink_too_with_all_of_the_prior():
-    # Smyth's formula; five comparisons let d0 be four.
-    squares = np.array([4.0, 8.0, 40.0, 2.0, 80.0])
-    variance, df = moderated(squares, np.full(5, 4), limit=np.inf, share=np.inf)
-    assert variance == pytest.approx((4 * TYPICAL + squares) / 8, rel=1e-5)
-    assert df == pytest.approx(np.full(5, 8))
+def test_without_limits_large_variances_shrink_too():
+    variance, df = np.array([0.3, 0.5, 1.0, 0.4, 8.0]), np.full(5, 4)
+    typical, weight = smyth(variance, df)
+    moved, left = moderated(variance * df, df, prior=1000.0, limit=np.inf)
+    assert moved == pytest.approx((weight * typical + 4 * variance) / (weight + 4), rel=1e-3)
+    assert left == pytest.approx(np.full(5, 4 + weight), rel=1e-3)
 
 
-def test_few_comparisons_say_little_about_the_typical_variance():
-    _, df = moderated(np.array([4.0, 4.0]), np.array([20, 20]))
-    assert df == pytest.approx([21, 21])
+def test_alike_variances_borrow_up_to_the_limit():
+    _, df = moderated(np.array([4.0, 4.1, 3.9]), np.array([4, 4, 4]))
+    assert df == pytest.approx([16, 16, 16])
 
 
 def test_without_prior_nothing_is_moderated():
@@ -134,7 +143,7 @@ def test_a_noisy_arm_is_not_made_to_look_quiet():
     loud = list(moderate.arm).index(5)
     assert moderate.error[loud] == plain.error[loud] and moderate.df[loud] == 4
     quiet = np.argmin(plain.error)
-    assert moderate.error[quiet] > plain.error[quiet] and moderate.df[quiet] == 6
+    assert moderate.error[quiet] > plain.error[quiet] and moderate.df[quiet] > 4
 
 
 @settings(max_examples=60, deadline=None)
@@ -160,8 +169,9 @@ def test_decisions_and_intervals_agree_where_some_is_shown_only_after_others(see
 def test_some_differences_are_shown_only_because_others_were_first():
     stepped = 0
     for seed in range(20):
-        found = compare(draw(seed, seeds=8, a3=2.5, a4=2, a5=1.5), [0, 1, 2])
-        stepped += sum(gap.shown() and gap.p > 0.05 / len(found) for gap in found.values())
+        values = draw(seed, seeds=8, a3=2.5, a4=2, a5=1.5)
+        first = 0.05 / multipliers(values, [0, 1, 2])[-1]
+        stepped += sum(gap.shown() and gap.p > first for gap in compare(values, [0, 1, 2]).values())
     assert stepped > 0
 
 
@@ -171,9 +181,11 @@ def test_every_pair_of_arm_and_baseline_is_met_once():
 
 
 def test_all_baselines_are_one_family():
-    found = compare(draw(arms=5), [0, 1, 2])
+    values = draw(arms=5)
+    found = compare(values, [0, 1, 2])
     p = np.array([gap.p for gap in found.values()])
-    assert [gap.p_holm for gap in found.values()] == pytest.approx(list(holm(p)))
+    corrected = holm(p, multipliers(values, [0, 1, 2]))
+    assert len(p) == 9 and [gap.p_holm for gap in found.values()] == pytest.approx(list(corrected))
 
 
 def test_a_further_pair_is_in_the_family_and_borrows_from_nobody():
@@ -182,7 +194,9 @@ def test_a_further_pair_is_in_the_family_and_borrows_from_nobody():
     found = compare(values, [0, 1], further=[(1, 4)])
     assert set(found) == {*alone, (1, 4)}
     smallest = min(found.values(), key=lambda gap: gap.p)
-    assert smallest.p_holm == pytest.approx(min(len(found) * smallest.p, 1))
+    factors = multipliers(values, [0, 1], further=[(1, 4)])
+    assert len(factors) == len(found)
+    assert smallest.p_holm == pytest.approx(min(factors[-1] * smallest.p, 1))
     assert found[2, 0].p == alone[2, 0].p
     assert found[1, 4].p == pytest.approx(float(stats.ttest_rel(values[1], values[4]).pvalue))
 
@@ -209,9 +223,7 @@ def test_gates_by_hand():
     class Tests:
         arm, p = np.array([1, 2, 1, 2]), np.array([0.01, 0.03, 0.02, 0.2])
 
-    from equipoise.study.statistics.families import gated
-
-    assert gated(Tests()) == pytest.approx([0.02, 0.04, 0.04, 0.2])
+    assert gated(Tests(), np.arange(1.0, 5.0)) == pytest.approx([0.02, 0.04, 0.04, 0.2])
 
 
 def test_identical_arms_have_p_one_and_are_not_different():
@@ -248,7 +260,34 @@ def test_missing_runs_are_not_counted_in_the_family():
     values[4, :3] = np.nan
     found = compare(values, [0])
     smallest = min((gap for gap in found.values() if gap.tested), key=lambda gap: gap.p)
-    assert not found[4, 0].tested and smallest.p_holm == pytest.approx(min(3 * smallest.p, 1))
+    factors = multipliers(values, [0])
+    assert not found[4, 0].tested and len(factors) == 4
+    assert smallest.p_holm == pytest.approx(min(factors[2] * smallest.p, 1))
+
+
+@pytest.mark.parametrize("arms,seeds,baselines", [(4, 5, [0]), (6, 4, [0, 1]), (9, 8, [0, 1, 2])])
+def test_multipliers_hold_the_level_of_what_is_left(arms, seeds, baselines):
+    """Other draws than those they come from; five standard errors of slack."""
+    values = np.random.default_rng(11).normal(size=(4000, arms, seeds))
+    p = paired_tests(values, baselines).p
+    factors = multipliers(values, baselines)
+    assert len(factors) == p.shape[-1] and (np.diff(factors) >= 0).all()
+    aim = 0.05 * (seeds - 1) / (seeds + 1.5)
+    slack = 5 * np.sqrt(aim * (1 - aim) / 4000)
+    for left in (1, 2, p.shape[-1]):
+        part = np.random.default_rng(5).permuted(p, axis=1)[:, :left]
+        assert (part.min(-1) * factors[left - 1] <= 0.05).mean() == pytest.approx(aim, abs=slack)
+
+
+def test_tests_that_borrow_nothing_are_multiplied_by_their_number():
+    assert multipliers(draw(arms=4), [0], prior=0.0) == pytest.approx([1, 2, 3])
+    assert multipliers(draw(arms=2), [0]) == pytest.approx([1])
+
+
+def test_families_that_share_a_level_are_larger():
+    values = draw(arms=4)
+    alone, three = multipliers(values, [0]), multipliers(values, [0], families=3)
+    assert len(three) == 9 and three[-1] > 2.5 * alone[-1]
 
 
 def test_values_in_another_unit_give_the_same_decisions():
@@ -269,12 +308,11 @@ def test_many_studies_at_once_are_the_studies_one_by_one():
 @pytest.mark.parametrize("spread", [np.ones(8), np.array([1, 1, 1, 1, 3, 3, 3, 3.0])])
 def test_false_claims_and_intervals_keep_their_level(spread):
     """Of 1,500 studies without any effect; five standard errors of slack."""
-    from equipoise.study.statistics.families import intervals
-
     values = np.random.default_rng(7).normal(size=(1500, 8, 5)) * spread[:, None]
     tests = paired_tests(values, [0, 1, 2])
-    adjusted = holm(tests.p)
-    low, high, _ = intervals(tests, adjusted)
+    factors = multipliers(values, [0, 1, 2])
+    adjusted = holm(tests.p, factors)
+    low, high, _ = intervals(tests, adjusted, factors)
     slack = 5 * np.sqrt(0.05 * 0.95 / 1500)
     assert (adjusted <= 0.05).any(-1).mean() < 0.05 + slack
     assert ((low <= 0) & (high >= 0)).all(-1).mean() > 0.95 - slack

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equipoise.study.arm_findings import ArmFindings
-from equipoise.study.arms import SAMPLED
 from equipoise.study.findings import Findings
 from equipoise.study.fixed import FIXED
+from equipoise.study.labels import SAMPLED
 from equipoise.study.selection import Measure
 from equipoise.study.spaces import Candidate
 from equipoise.study.statistics import (

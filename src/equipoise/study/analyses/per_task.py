@@ -8,7 +8,7 @@ import numpy as np
 
 from equipoise.study.findings import Findings
 from equipoise.study.selection import Measure
-from equipoise.study.statistics import change, holm, paired_tests
+from equipoise.study.statistics import change, holm, multipliers, paired_tests
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,23 @@ def per_task(found: Findings, baseline: str) -> list[TaskDifference]:
     rows = []
     for entry in others:
         own, theirs = (
-            change(each.scores, found.whole, found.found.higher).values for each in (entry, base)
+            change(each.scores, found.whole, found.found.higher, found.plain).values
+            for each in (entry, base)
         )
         rows.append(own - theirs)
     gaps = np.stack(rows)  # [A, S, M]
     told = []
     for k, measure in enumerate(found.measures):
         # Differences to a row of zeros.
-        tests = paired_tests(np.vstack([np.zeros_like(gaps[:1, :, k]), gaps[..., k]]), [0])
+        values = np.vstack([np.zeros_like(gaps[:1, :, k]), gaps[..., k]])
+        tests = paired_tests(values, [0])
         told += [
             (entry, measure, tests.mean[a], tests.wins[a], tests.pairs[a], tests.p[a])
             for a, entry in enumerate(others)
         ]
-    corrected = holm(np.array([each[-1] for each in told]))
+    # Every metric has as many comparisons; a run that one of them lost, all have lost.
+    factors = multipliers(values, [0], families=len(found.measures))
+    corrected = holm(np.array([each[-1] for each in told]), factors)
     return [
         TaskDifference(
             label=entry.arm.label,

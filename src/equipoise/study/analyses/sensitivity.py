@@ -102,7 +102,7 @@ def candidate_deltas(found: Findings, entry: ArmFindings) -> dict[Candidate, Arr
                 for own in entry.plan.tried
             ]
         )
-        against = change(rows, found.whole, found.found.higher)
+        against = change(rows, found.whole, found.found.higher, found.plain)
         table[candidate] = delta_m(against.values, found.found.task_of)
     return table
 

@@ -1,13 +1,16 @@
 """The statistics of a comparison, as functions on arrays."""
 
+from equipoise.study.statistics.calibration import multipliers
 from equipoise.study.statistics.deltas import (
     Array,
     Change,
+    Mask,
     change,
     delta_m,
     delta_m_flat,
     near_zero,
     relative_change,
+    usual_spread,
 )
 from equipoise.study.statistics.estimates import (
     Estimate,
@@ -48,6 +51,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "Friedman",
+    "Mask",
     "additive_epsilon",
     "bootstrap_iqm",
     "change",
@@ -65,6 +69,7 @@ __all__ = [
     "mean_interval",
     "mean_rank",
     "moderated",
+    "multipliers",
     "near_zero",
     "paired_delta_m",
     "paired_deltas",
@@ -75,6 +80,7 @@ __all__ = [
     "seeds_needed",
     "sign_flip",
     "smallest_detectable",
+    "usual_spread",
     "variance_shares",
     "without_each_arm",
     "without_each_task",

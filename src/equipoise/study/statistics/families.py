@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
+from equipoise.study.statistics.calibration import multipliers
 from equipoise.study.statistics.deltas import Array
 from equipoise.study.statistics.estimates import Estimate
-from equipoise.study.statistics.moderation import PairedTests, paired_tests
+from equipoise.study.statistics.moderation import PRIOR, PairedTests, paired_tests
 from equipoise.study.statistics.power import smallest_detectable
 
 
@@ -48,19 +50,19 @@ class Difference(Estimate):
 def compare(
     values: Array,
     baselines: Sequence[int],
-    prior: float = 4.0,
+    prior: float = PRIOR,
     gate: bool = False,
     level: float = 0.05,
     further: Sequence[tuple[int, int]] = (),
 ) -> dict[tuple[int, int], Difference]:
-    """Every arm with every baseline, as one family: moderated t tests, Holm's step-down correction.
+    """Every arm with every baseline, as one family: moderated and calibrated t tests, Holm's correction.
 
     Two baselines meet once. The chance of one false claim or more in the whole family is at most ``level``.
 
-    The intervals hold together: each is a moderated t interval at ``1 - level / C``, so that all C cover
-    their true differences in at least ``1 - level`` of studies. Where a difference is shown only because
-    others were shown before it, its interval has the level of its own step, ``1 - level / (C - k)`` after k
-    others. Hence an interval excludes 0 exactly where the difference is shown.
+    The intervals hold together: each is a moderated t interval at the level that its p value must reach while
+    nothing is shown, so that all C cover their true differences in at least ``1 - level`` of studies. Where a
+    difference is shown only because others were shown before it, its interval has the level of its own
+    step. Hence an interval excludes 0 exactly where the difference is shown.
 
     With ``gate`` the baselines are met in their order: an arm is compared with the second only once a
     difference to the first is shown, and so on; arms share the level by Holm's procedure. That finds more
@@ -70,7 +72,7 @@ def compare(
     Args:
         values: ``[A, S]``, NaN where a run is missing; a pair with a missing run is left out.
         baselines: numbers of arms; the most important one first.
-        prior: weight of the typical variance, see :func:`moderated`; 0 for plain t tests.
+        prior: the largest weight of the typical variance, see :func:`moderated`; 0 for plain t tests.
         gate: whether later baselines wait for earlier ones.
         level: of the family.
         further: pairs (arm, other) that belong to the family too; the other meets nothing else.
@@ -80,14 +82,13 @@ def compare(
 
     References:
         Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scand. J. Statist. 1979.
-        Bretz et al., *A graphical approach to sequentially rejective multiple test procedures*, Statistics
-        in Medicine 2009 (the gates).
     """
     if not (len(baselines) or len(further)) or len(values) < 2:
         return {}
     tests = paired_tests(values, baselines, prior, further=further)
-    adjusted = gated(tests) if gate else holm(tests.p)
-    low, high, alpha = intervals(tests, adjusted, gate, level)
+    factors = multipliers(values, baselines, prior, further=further, level=level)
+    adjusted = gated(tests, factors) if gate else holm(tests.p, factors)
+    low, high, alpha = intervals(tests, adjusted, factors, gate, level)
     return {
         (int(tests.arm[c]), int(tests.baseline[c])): Difference(
             value=float(tests.mean[c]),
@@ -106,27 +107,38 @@ def compare(
     }
 
 
-def holm(p: Array) -> Array:
+def holm(p: Array, factors: Array | None = None) -> Array:
     """Holm's step-down correction of p values ``[..., C]``; NaN stays NaN and is not counted.
+
+    Args:
+        p: two-sided p values.
+        factors: by what a p value is multiplied where m are left, m = 1 to C; m itself by default.
 
     References:
         Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scand. J. Statist. 1979.
     """
+    factors = _plain(p) if factors is None else factors
     order = np.argsort(p, axis=-1, kind="stable")  # NaN comes last
     tested = np.isfinite(p).sum(-1, keepdims=True)
-    factors = np.maximum(tested - np.arange(p.shape[-1]), 1)
-    steps = np.maximum.accumulate(np.take_along_axis(p, order, axis=-1) * factors, axis=-1)
+    left = np.maximum(tested - np.arange(p.shape[-1]), 1)
+    steps = np.take_along_axis(p, order, axis=-1) * factors[left - 1]
     corrected = np.empty_like(p)
-    np.put_along_axis(corrected, order, np.minimum(steps, 1.0), axis=-1)
+    np.put_along_axis(
+        corrected, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1.0), axis=-1
+    )
     return corrected
 
 
-def gated(tests: PairedTests) -> Array:
+def gated(tests: PairedTests, factors: Array) -> Array:
     """Corrected p values where later baselines wait for earlier ones, ``[..., C]``.
 
     Every arm has a chain of comparisons in the order of the baselines. Arms whose chain is not through share
     the level equally; an arm that is through leaves its share to the others. An untested comparison
     holds nothing up.
+
+    References:
+        Bretz et al., *A graphical approach to sequentially rejective multiple test procedures*, Statistics
+        in Medicine 2009.
     """
     arms = np.unique(tests.arm)
     chain = np.zeros(tests.p.shape)  # the largest p value up to here in the chain of its arm
@@ -136,7 +148,7 @@ def gated(tests: PairedTests) -> Array:
         largest = np.maximum.accumulate(np.nan_to_num(tests.p[..., own], nan=0.0), axis=-1)
         chain[..., own], through[..., place] = largest, largest[..., -1]
     ordered = np.sort(through, axis=-1)
-    left = len(arms) - np.arange(len(arms))
+    left = (len(arms) - np.arange(len(arms))) * _inflation(factors)
     # The level at which k arms are through, for k = 0 to A - 1.
     steps = np.maximum.accumulate(ordered * left, axis=-1)
     reached = np.concatenate([np.zeros_like(steps[..., :1]), steps[..., :-1]], axis=-1)
@@ -145,23 +157,28 @@ def gated(tests: PairedTests) -> Array:
 
 
 def intervals(
-    tests: PairedTests, adjusted: Array, gate: bool = False, level: float = 0.05
+    tests: PairedTests,
+    adjusted: Array,
+    factors: Array | None = None,
+    gate: bool = False,
+    level: float = 0.05,
 ) -> tuple[Array, Array, Array]:
     """The intervals of :func:`compare`: low, high, and the level of each, ``[..., C]``."""
-    count = np.maximum(np.isfinite(tests.p).sum(-1, keepdims=True), 1)
+    factors = _plain(tests.p) if factors is None else factors
     shown = adjusted <= level
     if gate:
         arms = np.unique(tests.arm)
         through = sum(
             np.where(np.isnan(adjusted), True, shown)[..., tests.arm == arm].all(-1) for arm in arms
         )
-        alpha = level / np.maximum(len(arms) - np.asarray(through)[..., None], 1)
-        alpha = np.broadcast_to(alpha, tests.p.shape)
+        waiting = np.maximum(len(arms) - np.asarray(through)[..., None], 1)
+        alpha = np.broadcast_to(level / waiting / _inflation(factors), tests.p.shape)
     else:
-        step = level / np.maximum(count - _smaller(tests.p), 1)
-        alpha = np.where(shown & (tests.p > level / count), step, level / count)
-    half = stats.t.isf(alpha / 2, tests.df) * tests.error
-    half = np.where(np.isnan(tests.p), np.nan, half)
+        count = np.maximum(np.isfinite(tests.p).sum(-1, keepdims=True), 1)
+        first = level / factors[count - 1]
+        own = level / factors[np.maximum(count - _smaller(tests.p), 1) - 1]
+        alpha = np.where(shown & (tests.p > first), own, first)
+    half = np.where(np.isnan(tests.p), np.nan, stats.t.isf(alpha / 2, tests.df) * tests.error)
     low, high = tests.mean - half, tests.mean + half
     if gate:
         low = np.where(shown, low, np.minimum(low, 0.0))
@@ -169,9 +186,19 @@ def intervals(
     return low, high, np.where(np.isnan(tests.p), np.nan, alpha)
 
 
-def _smaller(p: Array) -> Array:
+def _inflation(factors: Array) -> float:
+    """What a p value is multiplied by beyond the number of comparisons, at most."""
+    inflation: float = (factors / np.arange(1, len(factors) + 1)).max()
+    return inflation
+
+
+def _plain(p: Array) -> Array:
+    return np.arange(1.0, p.shape[-1] + 1)
+
+
+def _smaller(p: Array) -> NDArray[np.int64]:
     """How many tested p values come before each, ``[..., C]``."""
     order = np.argsort(p, axis=-1, kind="stable")
-    before = np.empty(p.shape)
+    before = np.empty(p.shape, dtype=np.int64)
     np.put_along_axis(before, order, np.broadcast_to(np.arange(p.shape[-1]), p.shape), axis=-1)
     return before

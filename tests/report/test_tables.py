@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import fakes
+import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 
 from equipoise.report import write
-from equipoise.report.extras import at_best, joint
+from equipoise.report.extras import at_best, differences_by_task, joint
 from equipoise.report.table import Cell, Table, latex
 from equipoise.study import Inline, Store, findings, run
 from equipoise.study.measuring import JOINT
@@ -151,3 +152,15 @@ def test_print_hides_the_buttons(browser):
     shown = browser.evaluate("getComputedStyle(document.querySelector('.copy')).display")
     browser.call("Emulation.setEmulatedMedia", media="")
     assert shown == "none"
+
+
+def test_a_small_difference_in_a_metric_near_zero_is_not_rounded_away(tmp_path):
+    def scores(trial):
+        noise = 0.0001 * np.random.default_rng([trial.seed, len(trial.method)]).normal()
+        return 1.0, 2.0, noise + (0.01 if trial.method == "gls" else 0.0)
+
+    found = fakes.study(tmp_path, scores, methods=["gls"])
+    table = differences_by_task(found)
+    own = next(row for row in table.rows if row[0].text == "gls")[-1]
+    assert own.text.startswith("+0.0") and float(own.text) == pytest.approx(0.01, abs=1e-3)
+    assert own.kind == "better"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import altair as alt
 import numpy as np
 
-from equipoise.report.figures import names
+from equipoise.report import numbers
+from equipoise.report.figures import colors_of, names
 from equipoise.report.fronts import front_table
-from equipoise.report.look import ACCENT, FAINT, INK, SOFT, Row, Spec, sized
+from equipoise.report.look import ACCENT, FAINT, INK, SOFT, TASKS, Row, Spec, sized
 from equipoise.report.robust import robust_table, stability_table
 from equipoise.report.sweep import sizes_table
 from equipoise.report.table import EMPTY, Cell, Table
@@ -34,6 +35,9 @@ from equipoise.study.analyses import (
 )
 from equipoise.study.verdict import interval
 
+OTHERS = "the others"
+# Of the lines of training losses.
+GROUPS = {"ew": INK, "rlw": TASKS[1], "rgw": TASKS[3], OTHERS: FAINT}
 # Interactions below this share of the variance are told together.
 SMALL = 0.005
 
@@ -103,6 +107,14 @@ def tables(found: Findings, seen: Seen) -> dict[str, Table]:
         "stability": stability_table(seen.stability),
         "spreads": sizes_table(seen.sizes),
         "minima": minima_table(found, seen),
+        "frozen": numbers.frozen(found),
+        "settings": numbers.settings(seen.sizes),
+        "variance": numbers.variance(seen.shares),
+        "sparse": numbers.sparse(seen.sparse),
+        "curves": numbers.curves(found),
+        "weights": numbers.weights(found),
+        "gradients": numbers.gradients(found),
+        "rates": numbers.rates(found),
     }
     return {**named, **{name: each for name, each in more.items() if each is not None}}
 
@@ -121,7 +133,7 @@ def variance_chart(shares: dict[tuple[str, ...], float]) -> Spec | None:
         }
         for factors, share in named.items()
     ]
-    return _bars(rows, "share", "share of the variance of Delta_m on test, %")
+    return _bars(rows, "share", "share of the variance of Δm on test, %")
 
 
 def sparse_chart(told: Sequence[Sparse]) -> Spec | None:
@@ -140,7 +152,7 @@ def sparse_chart(told: Sequence[Sparse]) -> Spec | None:
         .mark_point(filled=True, size=60, opacity=1)
         .encode(
             y=names(order),
-            x=alt.X("value:Q", title="standard deviation of Delta_m, points"),
+            x=alt.X("value:Q", title="standard deviation of Δm, points"),
             color=alt.Color(
                 "kind:N", scale=colors, title="between", legend=alt.Legend(orient="top")
             ),
@@ -168,15 +180,25 @@ def _bars(rows: list[Row], field: str, title: str) -> Spec | None:
     return sized(base.mark_bar(opacity=0.8, height=9, color=ACCENT) + labels, 22 * len(rows))
 
 
+def convergence_key(told: Sequence[Convergence]) -> dict[str, str]:
+    """Colours of the arms that stand out, and of the others, as far as they are there."""
+    present = {_group(each.label) for each in told}
+    return {name: color for name, color in GROUPS.items() if name in present}
+
+
+def _group(label: str) -> str:
+    name = label.partition(" ")[0]
+    return name if name in GROUPS else OTHERS
+
+
 def convergence_chart(told: Sequence[Convergence]) -> Spec | None:
     """Training loss against examples seen."""
-    shown = {"ew": INK, "rlw": "var(--task2)", "rgw": "var(--task4)"}
     rows = [
         {
             "samples": float(samples),
             "loss": float(loss),
             "label": each.label,
-            "color": shown.get(each.label.partition(" ")[0], FAINT),
+            "group": _group(each.label),
         }
         for each in told
         for samples, loss in zip(each.samples, each.losses, strict=True)
@@ -184,7 +206,7 @@ def convergence_chart(told: Sequence[Convergence]) -> Spec | None:
     ]
     if not rows or len(told[0].samples) < 2:
         return None
-    chart = (
+    base = (
         alt.Chart(alt.InlineData(values=rows))
         .mark_line(strokeWidth=2, clip=True)
         .encode(
@@ -194,12 +216,13 @@ def convergence_chart(told: Sequence[Convergence]) -> Spec | None:
                 title="training loss, share of that before training",
                 scale=alt.Scale(type="log", nice=False),
             ),
-            color=alt.Color("color:N", scale=None),
+            color=colors_of("group", convergence_key(told)),
             detail="label:N",
             tooltip=["label:N", "samples:Q", alt.Tooltip("loss:Q", format=".3~f")],
         )
     )
-    return sized(chart, height=300)
+    back = base.transform_filter(f"datum.group == '{OTHERS}'")
+    return sized(back + base.transform_filter(f"datum.group != '{OTHERS}'"), height=300)
 
 
 def minima_table(found: Findings, seen: Seen) -> Table | None:

@@ -19,7 +19,7 @@ from equipoise.study.statistics import (
 )
 from equipoise.study.train import TEST_AT_BEST
 from equipoise.study.trial import Trial
-from equipoise.study.verdict import interval, signed
+from equipoise.study.verdict import MINUS, interval, signed
 
 Row = dict[tuple[str, str], float]
 
@@ -114,15 +114,22 @@ def differences_by_task(found: Findings) -> Table | None:
         return None
     labels = list(dict.fromkeys(label for label, _ in told))
     rows = []
+    plain = found.plain.tolist()
     for label in labels:
         cells = [Cell(label)]
-        for measure in found.measures:
+        for measure, flat in zip(found.measures, plain, strict=True):
             each = told[label, measure]
             kind = ("better" if each.value > 0 else "worse") if each.shown() else "undecided"
-            text = EMPTY if not math.isfinite(each.value) else signed(each.value)
+            text = EMPTY if not math.isfinite(each.value) else _difference(each.value, flat)
             cells.append(Cell(text, kind))
         rows.append(cells)
     columns = ["method", *[f"{m.task} {m.metric}" for m in found.measures]]
-    plain = found.plain.tolist()
     units = ["", *[m.unit if flat else "%" for m, flat in zip(found.measures, plain, strict=True)]]
     return Table(columns, rows, units)
+
+
+def _difference(value: float, plain: bool) -> str:
+    """In percent with one digit, or in the metric's own units, of whatever size these are."""
+    if not plain or value == 0:
+        return signed(value)
+    return f"{value:+.3g}".replace("-", MINUS)

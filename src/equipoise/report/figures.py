@@ -50,7 +50,7 @@ def differences(found: Findings, baseline: str) -> Spec | None:
             for own, other, trial in zip(each.deltas, base.deltas, each.trials, strict=True)
             if trial is not None and np.isfinite(own - other)
         ]
-    title = f"Δm minus that of {baseline}, percentage points"
+    title = f"Δm minus that of {baseline}, points"
     told = [("said:N", "shown"), ("p:N", "p (Holm)")]
     return forest(rows, runs, title, OUTCOMES, told)
 
@@ -176,7 +176,7 @@ def cost(found: Findings) -> Spec | None:
         y=names([row["label"] for row in rows]),
         x=alt.X(
             "ratio:Q",
-            title="time of a step, × that of ew (backward passes)",
+            title="time of a step, × ew (backward passes)",
             # Room for the text at the end of the longest bar.
             scale=alt.Scale(domain=[0, 1.6 * longest]),
             axis=alt.Axis(tickCount=5),

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import numpy as np
 
-from equipoise.report.figures import forest
-from equipoise.report.look import ACCENT, BETTER, INK, PAPER, SOFT, WORSE, Row, Spec, sized
+from equipoise.report.figures import colors_of, forest
+from equipoise.report.labels import NARROW, beside, spots
+from equipoise.report.look import BETTER, INK, SOFT, TASKS, WORSE, Row, Spec, short, sized
 from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study import Findings
 from equipoise.study.analyses import Front, Method
-from equipoise.study.labels import is_frozen
+from equipoise.study.labels import is_frozen, moving
 from equipoise.study.statistics import Difference
 from equipoise.study.verdict import interval, signed
+
+HEIGHT = 340
+STAY = "fixed weights"
+# Shapes of Vega and the signs that look like them; there are eight colours for each.
+PLAIN = (("circle", "●"), ("square", "■"), ("triangle-up", "▲"), ("diamond", "◆"))
+FROZEN = (("cross", "✚"), ("triangle-down", "▼"), ("triangle-left", "◀"), ("triangle-right", "▶"))
 
 
 def front_chart(front: Front, i: int, j: int) -> Spec:
@@ -36,7 +44,7 @@ def front_chart(front: Front, i: int, j: int) -> Spec:
             "x": float(point.mean[i]),
             "y": float(point.mean[j]),
             "on": bool(on),
-            "who": "fixed weights",
+            "who": STAY,
             "setting": f"{point.candidate.told('weights')}, lr {point.candidate.learning_rate:g}",
             "trials": _trials(point.trials),
         }
@@ -56,44 +64,63 @@ def front_chart(front: Front, i: int, j: int) -> Spec:
     )
     layers = [dots]
     if len(front.objectives) == 2:
-        layers.insert(0, base.transform_filter("datum.on").mark_line(color=SOFT, clip=True))
+        # What is reached at x, as the band says it too.
+        step = "step-before" if front.higher[i] else "step-after"
+        line = base.transform_filter("datum.on").mark_line(
+            color=SOFT, clip=True, interpolate=step, strokeWidth=1.5
+        )
+        layers.insert(0, line)
         if front.band is not None:
             layers.insert(0, _band(front.band, axes, up))
-    # Names stand on the side where there is room.
-    low, high = _domain(front, i)
-    middle = low + 0.6 * (high - low)
+    marks = key(front)
     placed = [_placed(method, i, j) for method in front.methods]
-    points = alt.Chart(alt.InlineData(values=placed)).encode(**axes, tooltip=tips)
-    color = alt.Color("color:N", scale=None)
+    _place_labels(placed, [_domain(front, k) for k in (i, j)])
+    points = alt.Chart(alt.InlineData(values=placed)).encode(
+        **axes, tooltip=tips, color=colors_of("who", {mark.name: mark.color for mark in marks})
+    )
+    shapes = alt.Scale(domain=[mark.name for mark in marks], range=[mark.shape for mark in marks])
     layers += [
-        points.mark_rule(clip=True, opacity=0.5).encode(
-            x=alt.X("left:Q", **across), x2="right:Q", color=color
+        points.mark_rule(clip=True, opacity=0.5).encode(x=alt.X("left:Q", **across), x2="right:Q"),
+        points.mark_rule(clip=True, opacity=0.5).encode(y=alt.Y("low:Q", **up), y2="high:Q"),
+        points.transform_filter("datum.beyond")
+        .mark_point(size=200, clip=True, opacity=1, color=BETTER, strokeWidth=2, shape="circle")
+        .encode(color=alt.value(BETTER)),
+        points.mark_point(size=60, clip=True, opacity=1, filled=True).encode(
+            shape=alt.Shape("who:N", scale=shapes, legend=None)
         ),
-        points.mark_rule(clip=True, opacity=0.5).encode(
-            y=alt.Y("low:Q", **up), y2="high:Q", color=color
-        ),
-        points.mark_point(size=60, clip=True, opacity=1, strokeWidth=1.5)
-        .encode(color=color, fill="fill:N")
-        .encode(fill=alt.Fill("fill:N", scale=None)),
-        *(
-            points.transform_filter(f"datum.named && {where}")
-            .mark_text(align=align, dx=dx, dy=-5, fontSize=11, clip=True)
-            .encode(text="who:N", color=color)
-            for where, align, dx in (
-                (f"datum.x < {middle}", "left", 7),
-                (f"datum.x >= {middle}", "right", -7),
-            )
-        ),
+        *beside(points, placed, axes["x"], axes["y"]),
     ]
-    return sized(alt.layer(*layers), height=340)
+    return sized(alt.layer(*layers), height=HEIGHT)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a method is drawn: its colour, its shape, and that shape as a sign for text."""
+
+    name: str
+    color: str
+    shape: str
+    sign: str
+
+
+def key(front: Front) -> list[Mark]:
+    """Fixed weights and every method; a frozen one has its colour in another shape."""
+    arms = [each.label for each in front.methods if not is_frozen(each.label)]
+    colored = [label for label in arms if label != "ew"]
+    marks = [Mark(STAY, SOFT, *PLAIN[0])]
+    for each in front.methods:
+        label = moving(each.label)
+        kinds = PLAIN if label == each.label else FROZEN
+        number = colored.index(label) if label in colored else 0
+        color = TASKS[number % len(TASKS)] if label in colored else INK
+        marks.append(Mark(each.label, color, *kinds[number // len(TASKS) % len(kinds)]))
+    return marks
 
 
 def _placed(method: Method, i: int, j: int) -> Row:
-    spread = method.values.std(axis=0, ddof=1) if len(method.values) > 1 else np.zeros(2)
-    error = spread / np.sqrt(len(method.values)) if len(method.values) > 1 else 0 * method.mean
-    still = is_frozen(method.label)
+    spread = method.values.std(axis=0, ddof=1) if len(method.values) > 1 else 0 * method.mean
+    error = spread / np.sqrt(len(method.values))
     x, y = float(method.mean[i]), float(method.mean[j])
-    color = BETTER if method.shown() else SOFT if still else ACCENT
     return {
         "x": x,
         "y": y,
@@ -102,12 +129,35 @@ def _placed(method: Method, i: int, j: int) -> Row:
         "low": y - float(error[j]),
         "high": y + float(error[j]),
         "who": method.label,
+        "short": short(method.label, 20),
         "setting": "chosen by each seed",
         "trials": _trials(method.trials),
-        "color": INK if method.label == "ew" else color,
-        "fill": PAPER if still else INK if method.label == "ew" else color,
-        "named": not still,
+        "beyond": method.shown(),
     }
+
+
+def _place_labels(rows: list[Row], ends: Sequence[Sequence[float]]) -> None:
+    """Writes names of methods beside the points where they run into nothing; the key names all."""
+    (left, right), (low, high) = ends
+    points = [
+        (
+            NARROW * (row["x"] - left) / (right - left),
+            HEIGHT * (high - row["y"]) / (high - low),
+        )
+        for row in rows
+    ]
+    inside = [0 <= x <= NARROW and 0 <= y <= HEIGHT for x, y in points]
+    order = sorted(
+        (
+            place
+            for place, there in enumerate(inside)
+            if there and not is_frozen(rows[place]["who"])
+        ),
+        key=lambda place: not rows[place]["beyond"],
+    )
+    found = spots(points, [row["short"] for row in rows], order)
+    for row, spot in zip(rows, found, strict=True):
+        row["spot"] = spot
 
 
 def _band(band: Any, axes: dict[str, Any], up: dict[str, Any]) -> Any:
@@ -144,6 +194,7 @@ def front_table(front: Front) -> Table:
     rows = []
     for method in sorted(front.methods, key=lambda each: -each.beyond):
         p = EMPTY if not np.isfinite(method.p_holm) else f"{method.p_holm:.3f}"
+        p = "< 0.001" if p == "0.000" else p
         said = EMPTY if p == EMPTY else "beyond" if method.shown() else "not shown"
         rows.append(
             [
@@ -170,8 +221,11 @@ def front_table(front: Front) -> Table:
     return Table(columns, rows, units)
 
 
-def _said(found: Findings, label: str, gap: Difference) -> str:
-    """An arm that lost a run is never called better, nor is what it was compared with called worse."""
+def said(found: Findings, label: str, gap: Difference) -> str:
+    """What was shown of moving weights.
+
+    An arm that lost a run is never called better, nor is what it was compared with called worse.
+    """
     whole = found.arm(label).complete and found.frozen[label].complete
     if not gap.shown() or not whole:
         return "not shown"
@@ -188,7 +242,7 @@ def frozen_chart(found: Findings) -> Spec | None:
             "high": gap.high if np.isfinite(gap.high) else gap.value,
             "text": interval(gap),
             "setting": "",
-            "said": _said(found, label, gap),
+            "said": said(found, label, gap),
         }
         for label, gap in found.thawed.items()
         if np.isfinite(gap.value)
@@ -212,5 +266,5 @@ def frozen_chart(found: Findings) -> Spec | None:
         if moving is not None and still is not None and np.isfinite(own - other)
     ]
     colors = {"better": BETTER, "worse": WORSE, "not shown": SOFT}
-    title = "Delta_m minus that of its own mean weights, percentage points"
+    title = "Δm minus that of its own mean weights, points"
     return forest(rows, runs, title, colors, [("said:N", "moving weights")])

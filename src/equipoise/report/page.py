@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from equipoise.report import analyses, extras, maps, panels, tables
 from equipoise.report.charts import gather
 from equipoise.report.chosen import chosen
+from equipoise.report.fronts import key
 from equipoise.report.look import LOOK, MANY, short
 from equipoise.report.table import Table
 from equipoise.study import (
@@ -27,6 +28,7 @@ from equipoise.study import (
     sentence,
     warnings,
 )
+from equipoise.study.analyses.front import KINDS
 from equipoise.study.arms import how_fixed
 from equipoise.study.fixed import FIXED
 from equipoise.study.questions import PROTOCOLS
@@ -88,6 +90,7 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
         ],
         "warnings": warnings(found),
         "tables": shown_tables,
+        "sections": SECTIONS,
         "charts": charts,
         "shown": [
             (label, color)
@@ -116,6 +119,29 @@ def context(store: Store, found: Findings, command: str) -> dict[str, Any]:
     }
 
 
+# Tables of the Markdown page after those of the comparison and the results, with their headings.
+SECTIONS = (
+    ("by-task", "Task by task"),
+    ("per-task", "Every task"),
+    ("joint", "Metrics of all tasks together"),
+    ("at-best", "At the best epoch on validation"),
+    ("robust", "All runs and tasks, by other yardsticks"),
+    ("stability", "Does the order last?"),
+    *((f"front {kind}", f"Beside the front of fixed weights: {kind}") for kind in KINDS),
+    ("frozen", "Do the weights have to move?"),
+    ("settings", "What the setting changes"),
+    ("spreads", "Spread between methods at every setting"),
+    ("variance", "What makes the difference: shares of the variance of Delta_m on test"),
+    ("sparse", "What makes the difference: sparse learning rates"),
+    ("minima", "The way to the minimum, and what lies around it"),
+    ("curves", "Learning curves on validation"),
+    ("weights", "Weights over time"),
+    ("gradients", "Do the tasks conflict? Task gradients under equal weights"),
+    ("rates", "Sensitivity to tuning: the best validation score at every learning rate"),
+    ("chosen", "What tuning chose"),
+)
+
+
 def embedded(data: object) -> Markup:
     """As JSON that cannot end the script it stands in."""
     return Markup(json.dumps(data).replace("<", "\\u003c"))
@@ -138,15 +164,18 @@ def _tables(found: Findings) -> dict[str, Table]:
 
 
 def _pretty(text: object) -> Markup:
-    """Sets Delta_m as a symbol, and keeps a number and its interval on one line."""
+    """Sets Delta_m as a symbol, and keeps a number and its interval, or a p value, on one line."""
     plain = str(escape(text)).replace("Delta_m", "Δ<sub>m</sub>")
     return Markup(_ESTIMATE.sub(lambda found: found[0].replace(" ", "\u00a0"), plain))
 
 
 def _wrapped(name: object) -> Markup:
     """A name that may break after its signs, where it is long."""
-    text = str(_pretty(name))
-    return Markup(re.sub(r"(?<=[_/.:,-])(?=\w)", "<wbr>", text) if len(str(name)) > 20 else text)
+    if len(str(name)) <= 20:
+        return _pretty(name)
+    # A sign of its own, since what is set has signs too.
+    broken = re.sub(r"(?<=[_/.:,-])(?=\w)", "\0", str(name).replace("Delta_m", "Δm"))
+    return Markup(str(_pretty(broken)).replace("\0", "<wbr>").replace("Δm", "Δ<sub>m</sub>"))
 
 
 def _coded(text: object) -> Markup:
@@ -154,8 +183,8 @@ def _coded(text: object) -> Markup:
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(_pretty(text))))
 
 
-# A number and its interval: "+4.9 [2.8, 7.0]".
-_ESTIMATE = re.compile(r"[+−]?\d[\d.]* \[[^\]]*\]")
+# A number and its interval, or a p value: "+4.9 [2.8, 7.0]", "p = 0.02".
+_ESTIMATE = re.compile(r"[+−]?\d[\d.]* \[[^\]]*\]|p (?:=|&lt;) \d[\d.]*")
 
 
 def _trouble(found: Findings) -> list[tuple[str, str, str]]:
@@ -218,5 +247,6 @@ def templates() -> Environment:
         keep_trailing_newline=True,
     )
     loaded.filters |= {"pretty": _pretty, "coded": _coded}
-    loaded.filters |= {"wrapped": _wrapped, "short": short}
+    loaded.filters |= {"wrapped": _wrapped, "short": short, "key": key}
+    loaded.filters |= {"convergence_key": analyses.convergence_key}
     return loaded

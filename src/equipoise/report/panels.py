@@ -209,8 +209,14 @@ def _steps() -> Iterator[int]:
 
 
 def _powers(values: Sequence[float]) -> list[float]:
-    """Ticks of a logarithmic axis: powers of ten, and 2 and 5 between them where there is room."""
+    """Ticks of a logarithmic axis: powers of ten, and digits between them where there is room."""
     low, high = min(values), max(values)
-    digits = (1, 2, 5) if high < 100 * low else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [digit * 10.0**power for power in powers for digit in digits]
+    finest = range(1, 10)
+    for digits in ((1,), (1, 2, 5), finest):
+        ticks = [digit * 10.0**power for power in powers for digit in digits]
+        inside = [tick for tick in ticks if 0.9 * low <= tick <= 1.1 * high]
+        if len(inside) > 2 or digits is finest:
+            break
+    # Values so near to one another that no such number lies among them have ticks of their own.
+    return inside if len(inside) > 1 else sorted({float(f"{x:.3g}") for x in (low, high)})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import altair as alt
 
-from equipoise.report.figures import colors_of
+from equipoise.report.figures import colors_of, has
 from equipoise.report.look import FAINT, Spec, sized
 from equipoise.report.panels import HIGHLIGHTS, OTHERS
 from equipoise.report.table import EMPTY, Cell, Table
@@ -38,7 +38,9 @@ def profile_chart(values: Mapping[str, Array], shown: Sequence[str], title: str)
         .encode(
             x=alt.X("threshold:Q", title=title, scale=alt.Scale(nice=False, zero=False)),
             y=alt.Y("share:Q", title="runs above, %", scale=alt.Scale(domain=[0, 100])),
-            color=colors_of("color", {name: colors[name] for name in colors if _has(rows, name)}),
+            color=colors_of(
+                "color", {name: colors[name] for name in colors if has(rows, "color", name)}
+            ),
             detail="arm:N",
             tooltip=[
                 alt.Tooltip("arm:N", title="method"),
@@ -50,10 +52,6 @@ def profile_chart(values: Mapping[str, Array], shown: Sequence[str], title: str)
     back = base.transform_filter(f"datum.color == '{OTHERS}'")
     front = base.transform_filter(f"datum.color != '{OTHERS}'")
     return sized(back + front, height=220)
-
-
-def _has(rows: Sequence[Mapping[str, object]], color: str) -> bool:
-    return any(row["color"] == color for row in rows)
 
 
 def robust_table(

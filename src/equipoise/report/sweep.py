@@ -38,16 +38,16 @@ def sizes_chart(told: Sequence[Size]) -> Spec | None:
             title=None,
             axis=alt.Axis(labelAngle=0),
         ),
-        y=alt.Y("value:Q", title="Delta_m, %", scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title="Δm, %", scale=alt.Scale(zero=False)),
         color=alt.Color("color:N", scale=None),
         detail="label:N",
-        tooltip=["label:N", "setting:N", alt.Tooltip("text:N", title="Delta_m")],
+        tooltip=["label:N", "setting:N", alt.Tooltip("text:N", title="Δm")],
     )
     lines = base.mark_line(opacity=0.5)
     dots = base.mark_point(filled=True, size=45, opacity=1)
     ends = alt.Chart(alt.InlineData(values=_spread_out(rows, told[-1].setting))).encode(
         x=alt.X("setting:O", sort=[each.setting for each in told], title=None),
-        y=alt.Y("at:Q", title="Delta_m, %", scale=alt.Scale(zero=False)),
+        y=alt.Y("at:Q", title="Δm, %", scale=alt.Scale(zero=False)),
         color=alt.Color("color:N", scale=None),
     )
     names_ = ends.mark_text(align="left", dx=8, fontSize=11).encode(text="label:N")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import altair as alt
 import numpy as np
 
-from equipoise.report.figures import colors_of, has, named, reach, zero_line
-from equipoise.report.look import ACCENT, INK, SOFT, Row, Spec, short, sized
+from equipoise.report.figures import colors_of, named, reach, zero_line
+from equipoise.report.labels import NARROW, beside, spots
+from equipoise.report.look import ACCENT, SOFT, Row, Spec, short, sized
 from equipoise.study import Findings
 
 
@@ -57,27 +57,16 @@ def quality_and_cost(found: Findings) -> Spec | None:
     heights = base.mark_rule(opacity=0.45).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
     widths = base.mark_rule(opacity=0.45).encode(x=alt.X("fast:Q"), x2="slow:Q", y=y)
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y)
-    names = [
-        base.transform_filter(f"datum.spot == {number}")
-        .mark_text(align=side, dx=7 if side == "left" else -7, dy=dy, fontSize=11)
-        .encode(x=x, y=y, text="short:N", color=alt.value(INK))
-        for number, (side, dy) in enumerate(SPOTS)
-        if has(rows, "spot", number)
-    ]
+    names = beside(base, rows, x, y)
     return sized(alt.layer(zero_line("y"), heights, widths, dots, *names), height=HEIGHT)
 
 
 _SPAN = ("value", "low", "high")
-# Where a name may stand beside its point: on which side it begins, and how far below.
-SPOTS = (("left", -7), ("left", 7), ("right", -7), ("right", 7), ("left", -16), ("right", 16))
-HEIGHT, NARROW = 330, 290
+HEIGHT = 330
 
 
 def _place_labels(rows: list[Row]) -> None:
-    """Writes names beside the points where they run into nothing; the rest have the hover.
-
-    Reckoned in pixels of a figure as narrow as on a phone.
-    """
+    """Writes names beside the points where they run into nothing; the rest have the hover."""
     low, high = (f(row[end] for row in rows) for f, end in ((min, "low"), (max, "high")))
     times = [math.log(row["ratio"]) for row in rows]
     across_all = max(times) - min(times) or 1.0
@@ -88,25 +77,10 @@ def _place_labels(rows: list[Row]) -> None:
         )
         for row in rows
     ]
-    taken = [(x - 4, x + 4, y - 4, y + 4) for x, y in points]
     order = sorted(
         range(len(rows)),
-        key=lambda i: (rows[i]["label"] not in ("single-task", "ew"), rows[i]["said"][0] != "n"),
+        key=lambda i: (rows[i]["label"] not in ("single-task", "ew"), -rows[i]["value"]),
     )
-    for place in order:
-        (x, y), row = points[place], rows[place]
-        row["short"], row["spot"] = short(row["label"], 20), -1
-        width = 6.2 * len(row["short"])
-        for spot, (side, dy) in enumerate(SPOTS):
-            start = x + 7 if side == "left" else x - 7 - width
-            box = (start, start + width, y + dy - 6, y + dy + 6)
-            inside = start >= -20 and start + width <= NARROW + 20
-            if inside and not any(_meet(box, other) for other in taken):
-                taken.append(box)
-                row["spot"] = spot
-                break
-
-
-def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
-    across = one[0] < other[1] and other[0] < one[1]
-    return across and one[2] < other[3] and other[2] < one[3]
+    names = [short(row["label"], 20) for row in rows]
+    for row, name, spot in zip(rows, names, spots(points, names, order), strict=True):
+        row["short"], row["spot"] = name, spot

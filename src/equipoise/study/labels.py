@@ -23,6 +23,11 @@ def is_frozen(label: str) -> bool:
     return label.startswith(_FROZEN)
 
 
+def moving(label: str) -> str:
+    """The arm whose mean weights an arm has; the label itself of all others."""
+    return label.removeprefix(_FROZEN)
+
+
 def single(task: str) -> str:
     """The network of a task alone."""
     return _SINGLE + task

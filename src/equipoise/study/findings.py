@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.study.arm_findings import ArmFindings
+from equipoise.study.arm_findings import Against, ArmFindings, arm_findings
 from equipoise.study.arms import arms
 from equipoise.study.asked import asked, asked_by
 from equipoise.study.fixed import FIXED
@@ -22,17 +22,9 @@ from equipoise.study.spec import Spec
 from equipoise.study.statistics import (
     Array,
     Difference,
-    Estimate,
-    Mask,
-    change,
     compare,
-    delta_m,
-    delta_m_flat,
-    mean_interval,
     mean_rank,
     near_zero,
-    paired_delta_m,
-    paired_deltas,
     usual_spread,
 )
 from equipoise.study.store import Store, Stored
@@ -164,7 +156,9 @@ def findings(
     usual = usual_spread(list(scores.values()))
     plain = near_zero(whole, found.floors(spec.near_zero), usual)
     against = Against(whole, reference, plain)
-    entries = [_arm(spec, plan, found, scores[label], against) for label, plan in planned.items()]
+    entries = [
+        arm_findings(spec, plan, found, scores[label], against) for label, plan in planned.items()
+    ]
     frozen = {entry.arm.frozen: entry for entry in entries if entry.arm.frozen}
     compared = [e for e in entries if e.arm.method != SINGLE_TASK and not e.arm.frozen]
     _rank(compared, found)
@@ -210,71 +204,6 @@ def _thawed(
 
 def _stored(plan: Plan, found: Measurements) -> list[Stored | None]:
     return [None if trial is None else found.trials.get(trial.id) for trial in plan.finals]
-
-
-@dataclass(frozen=True)
-class Against:
-    """What Delta_m is taken against.
-
-    Attributes:
-        whole: runs without gaps, ``[S', M]``.
-        by_seed: the run of each seed, ``[S, M]``.
-        plain: columns where it is near zero, ``[M]``.
-    """
-
-    whole: Array
-    by_seed: Array
-    plain: Mask
-
-
-def _arm(
-    spec: Spec, plan: Plan, found: Measurements, scores: Array, against: Against
-) -> ArmFindings:
-    trials = plan.finals
-    entry = ArmFindings(
-        plan=plan,
-        scores=scores,
-        deltas=np.full(len(spec.seeds), np.nan),
-        metrics=[_estimate(column) for column in scores.T],
-        changes=np.full(len(found.measures), np.nan),
-        paired=np.full(len(spec.seeds), np.nan),
-        delta=Estimate(np.nan, np.nan, np.nan, 0),
-        flat=float("nan"),
-    )
-    for seed, trial in zip(spec.seeds, trials, strict=True):
-        stored = None if trial is None else found.trials.get(trial.id)
-        if stored is None:
-            # Where tuning is through and nothing finished, there is nothing to come.
-            if trial is not None or not plan.choice.complete:
-                entry.missing.append(seed)
-        elif stored.status == "diverged":
-            entry.diverged.append(seed)
-        elif stored.status == "failed":
-            entry.failed[seed] = stored.note
-    if plan.arm.method != SINGLE_TASK and len(against.whole):
-        _against_single_task(entry, found, against)
-    return entry
-
-
-def _against_single_task(entry: ArmFindings, found: Measurements, against: Against) -> None:
-    changes = change(entry.scores, against.whole, found.higher, against.plain)
-    entry.deltas = delta_m(changes.values, found.task_of)
-    finished = entry.scores[np.isfinite(entry.deltas)]
-    if not len(finished):
-        return
-    mean = finished.mean(0)
-    entry.changes = change(mean, against.whole, found.higher, against.plain).values
-    entry.flat = float(delta_m_flat(entry.changes))
-    how = (found.higher, found.task_of, against.plain)
-    entry.paired = paired_deltas(entry.scores, against.by_seed, *how)
-    entry.delta = paired_delta_m(entry.scores, against.by_seed, *how)
-    if not entry.delta.runs:
-        entry.delta = Estimate(float(np.nanmean(entry.deltas)), np.nan, np.nan, len(finished))
-
-
-def _estimate(column: Array) -> Estimate | None:
-    finite = column[np.isfinite(column)]
-    return mean_interval(finite) if len(finite) else None
 
 
 def _rank(entries: Sequence[ArmFindings], found: Measurements) -> None:

@@ -71,7 +71,7 @@ def runs_of(found: Findings) -> dict[str, Array]:
     values = {}
     task_of = found.found.task_of
     for each in found.arms:
-        own = change(each.scores, found.whole, found.found.higher).values
+        own = change(each.scores, found.whole, found.found.higher, found.plain).values
         by_task = np.stack([own[:, task_of == t].mean(1) for t in np.unique(task_of)], axis=1)
         finished = by_task[np.isfinite(by_task).all(1)]
         if len(finished):

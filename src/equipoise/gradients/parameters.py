@@ -104,14 +104,12 @@ class AtParameters(TaskGradients):
             found = self._finder.below(self._share.features, self._share.node, present)
         if found is None:
             self._share = None
-            losses = zip(self._step.names, self._step.losses, strict=True)
-            names = [name for name, loss in losses if loss is not None]
+            each = zip(self._step.names, self._step.losses, strict=True)
+            names = [name for name, loss in each if loss is not None]
             whole = self._how.ranks is not None
             found = self._finder.find(present, names, whole=whole, instead=self._of)
         own = iter(found.own)
         return found._replace(own=[[] if x is None else next(own) for x in self._step.losses])
-
-    # --- finding ----------------------------------------------------------------------------------
 
     def take(self) -> Taken:
         """See :meth:`TaskGradients.take`."""
@@ -215,8 +213,6 @@ class AtParameters(TaskGradients):
             return jacobian, sizes
         return torch.cat(kept, 1), [piece.shape[1] for piece in kept]
 
-    # --- handing over -----------------------------------------------------------------------------
-
     def overflows(self) -> bool:
         """Whether some task gradient left the range of float16, or the factor was too large for it."""
         asked = self._how.factor is not None
@@ -254,11 +250,8 @@ class AtParameters(TaskGradients):
         factor = 1.0 if self._how.factor is None else self._how.factor
         if direction is None and not gradients.asked and weights is not None:
             if weights is heads:
-                return (
-                    self._step.weighted(weights) * factor
-                    if factor != 1.0
-                    else self._step.weighted(weights)
-                )
+                total = self._step.weighted(weights)
+                return total if factor == 1.0 else total * factor
             if not self.found.doubtful and (self._how.factor is not None or not self.found.half):
                 return self._by_two_passes(weights, heads, shown, factor)
         if direction is None:

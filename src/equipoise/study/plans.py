@@ -258,7 +258,6 @@ class _Planner:
         return found
 
     def _trials(self, arm: Arm, candidate: Candidate, seeds: Sequence[int]) -> tuple[Trial, ...]:
-        """Those of tuning."""
         return tuple(self._trial(arm, candidate, self._stage, seed) for seed in seeds)
 
     def _trial(self, arm: Arm, candidate: Candidate, stage: Stage, seed: int) -> Trial:

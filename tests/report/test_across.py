@@ -198,3 +198,8 @@ def test_the_page_fits_and_has_no_errors(stores, tmp_path, width, dark):
         assert browser.evaluate(seen) == 1
         assert browser.requests == [page.resolve().as_uri()]
         assert browser.errors == []
+
+
+def test_a_study_counts_once(stores):
+    with pytest.raises(ValueError, match="was given twice: a study counts once"):
+        load([stores[0], *stores])

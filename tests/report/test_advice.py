@@ -67,6 +67,29 @@ def test_a_best_learning_rate_at_the_edge_is_advised_to_be_passed(tmp_path, best
     assert f"Widen the learning rates {way}" in said
 
 
+def test_where_every_run_diverged_no_learning_rate_was_the_best(tmp_path):
+    def outcome(trial):
+        done = fakes.result(trial, (1.0, 2.0, 5.0))
+        return done if trial.task else replace(done, status="diverged", metrics=())
+
+    said = " ".join(advice(fakes.ran(tmp_path, outcome)))
+    assert "arms finished with none of those tried" in said and "the best for 9" not in said
+
+
+def test_a_task_is_to_leave_only_where_sharing_was_shown_to_cost(tmp_path):
+    """Equal weights are worse in every seed, by very different amounts: too little for the family."""
+
+    def scores(trial):
+        lost = 0.0 if trial.task else {0: 0.02, 1: 0.5, 2: 0.04, 3: 0.4, 4: 0.03}[trial.seed % 5]
+        return 1 + lost, 2 + lost, 5 - lost
+
+    found = fakes.study(tmp_path, scores, tuning="per seed")
+    assert found.joint.value < 0 and not found.joint.shown()
+    assert not any("network of its own" in text for text in advice(found))
+    sure = study(tmp_path / "sure", {"stl": 0.3}, noise=0.001)
+    assert any("network of its own" in text for text in advice(sure))
+
+
 def test_half_a_study_is_to_be_finished_first(tmp_path):
     class Stops:
         def run(self, trials):

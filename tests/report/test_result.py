@@ -94,7 +94,14 @@ def test_gates_let_later_baselines_wait_and_are_told(tmp_path):
     assert "gates" in {each["id"] for each in gated["warnings"]}
     outcomes = [{e["arm"]: e["outcomes"] for e in told["arms"]} for told in (plain, gated)]
     assert [each["gls"]["rlw"] for each in outcomes] == ["better", "better"]
-    assert [each["uw"]["rlw"] for each in outcomes] == ["better", "undecided"]
+    assert [each["uw"]["rlw"] for each in outcomes] == ["better", "untested"]
+    run(
+        fakes.spec(methods=["uw"]),
+        tmp_path / "alike.db",
+        Inline(lambda t: fakes.result(t, _scores(t))),
+    )
+    said = " ".join(printed("report", tmp_path / "alike.db", "--json", "--gate")["verdict"])
+    assert "every method waits for a difference to an earlier baseline" in said
     page = tmp_path / "g.html"
     printed("report", store, "--json", "--gate", "--out", page)
     assert "behind a gate that stayed closed" in page.read_text()

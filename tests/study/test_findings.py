@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from equipoise.study import Failure, Inline, Store, findings, headline, run, sentence, warnings
+from equipoise.study.ends import _sides
 from equipoise.study.fixed import FIXED
 from equipoise.study.statistics import Estimate
+from equipoise.study.values import Range
 from equipoise.study.verdict import interval, signed
 from equipoise.study.warnings import MAY_CHANGE
 
@@ -200,6 +202,36 @@ def test_a_best_learning_rate_at_the_edge_is_told(tmp_path, rate, side):
         return 1.0 * worse, 2.0 * worse, 5.0 / worse
 
     assert f"was the {side} tried for" in warned(fakes.study(tmp_path, scores))["edge"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "lowest", "sides"),
+    [
+        ([1, 1, 3, 3], 1, []),
+        ([1, 1, 1, 3], 1, ["lowest"]),
+        ([0, 0, 0], 0, []),
+        ([3, 3, 0], 0, ["highest"]),
+    ],
+)
+def test_most_seeds_at_an_end_are_told_of_and_nothing_below_zero_is_asked_for(
+    chosen, lowest, sides
+):
+    assert list(_sides(chosen, Range(low=lowest, high=3, log=lowest > 0), 0.0)) == sides
+
+
+def test_runs_that_are_those_of_equal_weights_are_not_called_noisy(tmp_path):
+    def scores(trial):
+        by = trial.seed % 7 / 10 + (0.01 * trial.seed if trial.method == "gls" else 0)
+        return 1 + by, 2 + by, 5 - by
+
+    told = warned(fakes.study(tmp_path, scores, methods=["gls", "dwa"])).get("noise", "")
+    assert "gls" in told and "dwa" not in told
+
+
+def test_batches_larger_than_the_data_are_told(tmp_path):
+    told = warned(fakes.study(tmp_path, flat, batch_size=10_000))["batches"]
+    assert "Batches of 10000 were asked for" in told and "one step" in told
+    assert "batches" not in warned(fakes.study(tmp_path / "b", flat))
 
 
 def test_a_searched_option_at_the_edge_is_told(tmp_path):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from equipoise.cli.commands import app
 from equipoise.report.page import _kinds
-from equipoise.study import Failure, Inline, Store, findings, run
+from equipoise.study import Failure, Inline, Store, findings, run, warnings
 from equipoise.study.lock import only_driver
 from equipoise.study.shelf import entries
 
@@ -134,6 +134,12 @@ def test_a_file_beside_the_problem_is_found_and_noticed_when_it_changes(package)
     again = Recorder()
     run(spec, package / "s.db", again, keep=True)
     assert again.ran == []
+    with Store(package / "s.db") as store:
+        (told,) = [each.text for each in warnings(findings(store)) if each.id == "kept"]
+    assert "(--keep)" in told and "helpers_of_own.py has changed" in told
+    run(spec, package / "s.db", again)
+    with Store(package / "s.db") as store:
+        assert any(each.id == "kept" for each in warnings(findings(store)))
 
 
 def test_trials_of_another_version_of_the_package_are_not_kept_silently(tmp_path, monkeypatch):

@@ -226,3 +226,11 @@ def test_a_choice_at_the_end_of_a_range_is_told(tmp_path, best, side, search):
             f"Widen the learning rates {'upwards to 10' if side == 'upper' else 'downwards to 1e-05'}"
             in said
         )
+
+
+def test_an_objective_asks_for_a_study_that_maximizes():
+    objective = Objective(TINY, ["ew"], [0.01], 1, 8)
+    with pytest.raises(ValueError, match="create_study\\(direction='maximize'\\)"):
+        optuna.create_study(direction="minimize").optimize(objective, n_trials=1)
+    with pytest.raises(ValueError, match="options to be tried go into search"):
+        Objective(TINY, [{"id": "uw_so"}], [0.01], 1, 8)

@@ -208,7 +208,15 @@ def test_what_does_not_go_together_is_refused(changes, message):
 
 @pytest.mark.parametrize(
     "label",
-    ["frozen uw", "single-task a", "fixed weights (tuned)", "task sampling (tuned)", "ew", "rgw"],
+    [
+        "frozen uw",
+        "single-task a",
+        "fixed weights (tuned)",
+        "task sampling (tuned)",
+        "ew",
+        "rgw",
+        "single-task",
+    ],
 )
 def test_a_label_that_would_be_taken_for_an_arm_of_the_study_is_refused(label):
     with pytest.raises(ValueError, match="is what studies call an arm of their own"):

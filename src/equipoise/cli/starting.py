@@ -10,7 +10,7 @@ import typer
 from equipoise.cli.running import content_of
 from equipoise.cli.template import written
 from equipoise.cli.told import told
-from equipoise.study import parse
+from equipoise.study import STUDIES, parse
 from equipoise.study.check import Checked, check
 from equipoise.study.executors.base import cores
 
@@ -38,7 +38,9 @@ def new_command(
 
 
 def check_command(
-    which: Annotated[str, typer.Argument(metavar="STUDY", help="a TOML file")],
+    which: Annotated[
+        str, typer.Argument(metavar="STUDY", help=f"{', '.join(STUDIES)}, or a TOML file")
+    ],
     workers: Annotated[
         int | None, typer.Option(help="that will run it; default: cores", min=1)
     ] = None,

@@ -148,8 +148,12 @@ def across(problems: Sequence[Problem]) -> Across:
 
 def load(stores: Sequence[Path]) -> list[Problem]:
     """The studies with names that differ."""
-    found = []
+    found: list[tuple[Path, Findings]] = []
+    given: dict[Path, Path] = {}
     for path in stores:
+        if path.resolve() in given:
+            raise ValueError(f"{str(path)!r} was given twice: a study counts once")
+        given[path.resolve()] = path
         with Store(path, read_only=True) as store:
             found.append((path, findings(store)))
     titles = Counter(each.title for _, each in found)
@@ -168,6 +172,8 @@ def verdict(found: Across) -> str:
     """What the test says, in a sentence or two."""
     count = f"{len(found.labels)} arms over {len(found.problems)} problems"
     if found.test is None:
+        if not found.labels:
+            return f"No arm has a Delta_m in all of {len(found.problems)} problems: there is nothing to rank."
         return f"Only {count} are shared: ranks need three arms."
     p = "p < 0.001" if found.test.p < 0.001 else f"p = {found.test.p:.3f}"
     if not found.test.p <= 0.05:

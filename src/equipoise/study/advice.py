@@ -115,19 +115,21 @@ def _widen(found: Findings) -> Iterator[str]:
     for each in ends(found):
         if each.name == "learning rate" and each.limits == (low, high):
             at[each.side] += each.labels
-    # Where nothing finished, every learning rate was too high.
-    at["lowest"] += [
+    lost = [
         each.arm.label
         for each in found.all_arms
         if each.choice.candidate is None and any(each.plan.tried)
     ]
-    said = [
-        f"{WAYS[side]} to {_round(beyond[side])}, say (the {side} {'were' if drawn else 'was'} the best for "
-        f"{_counted(labels)})"
-        for side, labels in sorted(at.items(), key=lambda pair: -len(pair[1]))
-        for drawn in [found.spec.how != "grid"]
-        if labels
-    ]
+    drawn = found.spec.how != "grid"
+    said = []
+    for side, labels in sorted(at.items(), key=lambda pair: -len(pair[1])):
+        why = []
+        if labels:
+            why.append(f"the {side} {'were' if drawn else 'was'} the best for {_counted(labels)}")
+        if lost and side == "lowest":
+            why.append(f"{_counted(lost)} finished with none of those tried")
+        if why:
+            said.append(f"{WAYS[side]} to {_round(beyond[side])}, say ({'; '.join(why)})")
     if said:
         yield f"Widen the learning rates {' and '.join(said)}."
 
@@ -177,7 +179,10 @@ def gradients(found: Findings, label: str = "ew") -> tuple[dict[str, float], lis
 def _sharing(found: Findings) -> Iterator[str]:
     """Tasks that would be better off alone, where sharing a network was shown to cost something."""
     equal = next((each for each in found.arms if each.arm.label == "ew"), None)
-    if equal is None or found.reference == "ew" or not equal.delta.high < 0:
+    if equal is None or found.reference == "ew":
+        return
+    joint = found.joint
+    if joint is None or not (joint.shown() and joint.value < 0):
         return
     columns = defaultdict(list)
     for measure, change, plain in zip(found.measures, equal.changes, found.plain, strict=True):
@@ -203,6 +208,8 @@ def _seeds(found: Findings) -> Iterator[str]:
     for each in found.arms:
         if outcome(each, first) == "undecided":
             pairs = each.deltas - base.deltas
+            if not np.nanstd(pairs) > 0:
+                continue  # the same runs: no number of seeds will tell them apart
             spreads.append(float(np.nanstd(pairs, ddof=1)))
             least.append(each.against[first].detectable)
     if not spreads:

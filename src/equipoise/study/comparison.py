@@ -143,7 +143,8 @@ def named(problem: Any) -> tuple[str, bool]:
         return given(f"{problem.name} ({next(_numbers)})", lambda: problem), False
     if not callable(problem):
         raise TypeError(
-            f"problem is a {type(problem).__name__}; give a Problem, a function that returns one, or its name"
+            f"problem is {problem!r} ({type(problem).__name__}); give a Problem, a function that returns "
+            "one, or its name"
         )
     try:
         source = inspect.getsourcefile(problem)

@@ -19,7 +19,7 @@ NEAR = 0.05
 
 @dataclass(frozen=True)
 class End:
-    """An end of what was tried, and the arms of which half of the seeds or more chose it.
+    """An end of what was tried, and the arms of which most seeds chose it.
 
     Attributes:
         name: of what was tuned.
@@ -50,9 +50,10 @@ def ends(found: Findings) -> list[End]:
 
 def _sides(values: list[float], limits: Range, near: float) -> Iterator[Side]:
     shares = [limits.share(value) for value in values]
-    if 2 * sum(share <= near for share in shares) >= len(shares):
+    # Nothing lies below 0 in what cannot be negative, such as a weight decay.
+    if limits.low != 0 and 2 * sum(share <= near for share in shares) > len(shares):
         yield "lowest"
-    if 2 * sum(share >= 1 - near for share in shares) >= len(shares):
+    if 2 * sum(share >= 1 - near for share in shares) > len(shares):
         yield "highest"
 
 

@@ -51,6 +51,7 @@ class Findings:
         frozen: the mean weights of some of them as fixed weights, by the label of the dynamic arm.
         thawed: dynamic minus frozen weights, by the same labels: a family of its own.
         gate: whether later baselines wait for earlier ones in the comparisons.
+        kept: what changed while trials of before were kept.
         joint: equal weights minus single-task networks, in the family of all that is compared; None where
             there are no single-task networks.
         found: trials and measurements.
@@ -73,6 +74,7 @@ class Findings:
     frozen: dict[str, ArmFindings]
     thawed: dict[str, Difference]
     gate: bool
+    kept: tuple[str, ...]
     joint: Difference | None
     found: Measurements
     asked: frozenset[str]
@@ -183,6 +185,7 @@ def findings(
         frozen=frozen,
         thawed=_thawed({e.arm.label: e for e in compared}, frozen),
         gate=gate,
+        kept=tuple(store.get("kept") or ()),
         joint=joint,
         found=found,
         asked=frozenset(whole_study.ids),

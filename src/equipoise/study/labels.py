@@ -43,7 +43,9 @@ def refuse_taken(label: str, method: str) -> None:
     Raises:
         ValueError: it would.
     """
-    mine = label in (FIXED, SAMPLED) or (label in _CONTROLS and label != method)
+    mine = label in (FIXED, SAMPLED, "fixed weights", _SINGLE.strip()) or (
+        label in _CONTROLS and label != method
+    )
     if mine or label.startswith((_FROZEN, _SINGLE)):
         raise ValueError(
             f"the label {label!r} of {method!r} is what studies call an arm of their own; take another one"

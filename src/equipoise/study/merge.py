@@ -81,6 +81,9 @@ def merge(first: Store, second: Store, out: Path, keep_first: bool = False) -> M
         searched = {**(second.get("named") or {}), **(first.get("named") or {})}
         if searched:
             joined.set(named=searched)
+        kept = list(dict.fromkeys([*(first.get("kept") or []), *(second.get("kept") or [])]))
+        if kept:
+            joined.set(kept=kept)
         joined.take(first, first_only)
         joined.take(second, second_only)
     return Merged(len(first_only), len(second_only), len(overlap) - len(gaps), len(gaps), largest)

@@ -57,6 +57,15 @@ def diverged(found: Findings) -> Iterator[str]:
         yield f"Nothing finished in tuning, so there are no final trials, for: {', '.join(none)}."
 
 
+def kept(found: Findings) -> Iterator[str]:
+    """Trials from before and after a change, which ``--keep`` let stand side by side."""
+    if found.kept:
+        yield (
+            f"Trials from before and after a change are compared as if there were none (--keep): "
+            f"{'; '.join(found.kept)}. A store of its own tells whether that matters."
+        )
+
+
 def pairing(found: Findings) -> Iterator[str]:
     """Checks on what was measured that runs of a seed really shared their start and their batches."""
     for seed in found.spec.seeds:

@@ -97,6 +97,10 @@ class Objective:
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(SETTINGS)}"
                 raise ValueError(f"Objective(): settings has no key {key!r}; {hint}")
         refuse_no_methods(self.methods, "Objective()")
+        if any(isinstance(each, Mapping) for each in self.methods):
+            raise ValueError(
+                "Objective(): methods are ids; options to be tried go into search, arguments into settings"
+            )
         if SINGLE_TASK in self.methods:
             raise ValueError(
                 f"Objective(): {SINGLE_TASK!r} learns one task; give a method of several"
@@ -168,6 +172,11 @@ class Objective:
         if not isinstance(trial, optuna.trial.BaseTrial):
             raise ValueError(
                 f"an Objective is called with a trial of Optuna, by study.optimize(objective); got {trial!r}"
+            )
+        ways = trial.study.directions if isinstance(trial, optuna.trial.Trial) else []
+        if any(way != optuna.study.StudyDirection.MAXIMIZE for way in ways):
+            raise ValueError(
+                "an Objective is better where it is higher: optuna.create_study(direction='maximize')"
             )
         by_id = {each.id: each for each in self._spec.methods}
         method = by_id[suggested(trial, {"method": list(by_id)})["method"]]

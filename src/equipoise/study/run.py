@@ -166,6 +166,8 @@ def _adopt(store: Store, spec: Spec, told: Mapping[str, Any], *, keep: bool) -> 
                 f"{elsewhere} {spec.problem!r} as it was then: {'; '.join(different)}. Old and new trials "
                 "cannot be compared: use another --out, or --keep if you know that they can"
             )
+        if different:
+            store.set(kept=list(dict.fromkeys([*(store.get("kept") or []), *different])))
         source = {**ran, **source}
         told = {**known, **told}
     store.set(

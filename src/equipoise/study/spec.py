@@ -68,7 +68,8 @@ class Spec(BaseModel):
         route: where task gradients are taken.
         weight_sum: ``"paper"`` runs each method with the sum of weights of its paper. A constant
             factor of the weights is a factor of the learning rate, which is tuned for each method,
-            and AdamW does not feel it at all. ``"tasks"`` makes every sum the number of tasks.
+            and AdamW does not feel it at all. ``"tasks"`` makes every sum the number of tasks,
+            ``"one"`` makes it 1.
         device: where trials compute.
         allow_unequal_budgets: lets methods have different numbers of tuning trials; the report warns.
     """

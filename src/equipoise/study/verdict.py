@@ -92,7 +92,7 @@ def outcome(entry: ArmFindings, baseline: str) -> Outcome:
     if gap is None or not gap.tested:
         return "untested"
     if not gap.shown():
-        return "undecided"
+        return "untested" if gap.waits else "undecided"
     if gap.value < 0:
         return "worse"
     return "better" if entry.complete else "undecided"
@@ -106,6 +106,7 @@ def compare(entry: ArmFindings, baseline: str) -> Sentence:
     verdict = outcome(entry, baseline)
     if verdict == "untested":
         why = "fewer than three paired runs" if gap.runs < 3 else "no spread between seeds"
+        why = "waits for a difference to an earlier baseline" if gap.waits else why
         return Sentence(f"{head}: {why}, nothing can be said", verdict, label)
     said = {
         "better": f"better than {baseline}",
@@ -193,6 +194,12 @@ def _overall(arms: list[ArmFindings], baseline: str, called: str) -> Sentence:
         ::-1
     ]
     many = f"{len(arms)} methods" if len(arms) > 1 else arms[0].arm.label
+    gaps = [each.against[baseline] for each in arms if baseline in each.against]
+    if gaps and all(gap.waits for gap in gaps):
+        return Sentence(
+            f"Nothing is said of {called}: every method waits for a difference to an earlier baseline.",
+            "untested",
+        )
     if not better and not worse:
         which = f"any of {many}" if len(arms) > 1 else many
         return Sentence(f"No difference to {called} was shown for {which}.", "undecided")

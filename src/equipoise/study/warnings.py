@@ -99,9 +99,9 @@ def _near_zero(found: Findings) -> Iterator[str]:
     ]
     if plain:
         yield (
-            f"The single-task networks are at or near zero in {', '.join(plain)}, where a percentage means "
-            f"nothing: in Delta_m their changes are plain differences, in the metric's own units. The key "
-            "near_zero of the study says up to which size that holds for a metric."
+            f"The single-task networks are too near zero, for how far their runs lie apart, for a percentage "
+            f"to mean anything in {', '.join(plain)}: in Delta_m their changes are plain differences, in the "
+            "metric's own units. The key near_zero of the study says up to which size that holds."
         )
 
 
@@ -111,7 +111,10 @@ def _noise(found: Findings) -> Iterator[str]:
     for each in found.arms:
         gap = each.against.get("ew")
         spread = _spread(each), _spread(equal)
-        if gap and gap.runs > 1 and all(map(np.isfinite, spread)) and abs(gap.value) < max(spread):
+        # Runs that are those of equal weights differ from nothing.
+        same = bool(np.array_equal(each.deltas, equal.deltas, equal_nan=True))
+        known = gap and gap.runs > 1 and all(map(np.isfinite, spread)) and not same
+        if gap and known and abs(gap.value) < max(spread):
             inside.append(each.arm.label)
     if inside:
         yield (
@@ -171,6 +174,15 @@ def _gates(found: Findings) -> Iterator[str]:
         )
 
 
+def _batches(found: Findings) -> Iterator[str]:
+    rows = found.problem["sizes"]["train"]
+    if found.spec.batch_size > rows:
+        yield (
+            f"Batches of {found.spec.batch_size} were asked for, and there are {rows} training examples: "
+            f"every epoch is one step with all of them."
+        )
+
+
 def _sgd(found: Findings) -> Iterator[str]:
     spec = found.spec
     tasks = len(found.single)
@@ -189,6 +201,7 @@ TUNED_BY_PAPER: Mapping[str, str] = {"uw_so": "temperature"}
 
 CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "unfinished": _unfinished,
+    "kept": mishaps.kept,
     "failed": mishaps.failed,
     "diverged": mishaps.diverged,
     "stand-in": _stand_in,
@@ -203,6 +216,7 @@ CHECKS: Mapping[str, Callable[[Findings], Iterator[str]]] = {
     "untuned": _untuned,
     "one-rate": _one_rate,
     "pairing": mishaps.pairing,
+    "batches": _batches,
     "sgd": _sgd,
     "crowded": mishaps.crowded,
     "environments": mishaps.versions,

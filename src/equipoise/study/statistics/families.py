@@ -29,6 +29,7 @@ class Difference(Estimate):
         wins: pairs in which the arm was the better one.
         level: at which the family errs.
         detectable: the true difference that 80 % of such studies would have shown.
+        waits: whether it stands behind a gate that stayed closed.
     """
 
     p: float
@@ -36,6 +37,7 @@ class Difference(Estimate):
     wins: int
     level: float = 0.05
     detectable: float = float("nan")
+    waits: bool = False
 
     @property
     def tested(self) -> bool:
@@ -89,6 +91,7 @@ def compare(
     factors = multipliers(values, baselines, prior, further=further, level=level)
     adjusted = gated(tests, factors) if gate else holm(tests.p, factors)
     low, high, alpha = intervals(tests, adjusted, factors, gate, level)
+    waits = gate & _behind(tests, adjusted, level)
     return {
         (int(tests.arm[c]), int(tests.baseline[c])): Difference(
             value=float(tests.mean[c]),
@@ -99,6 +102,7 @@ def compare(
             p_holm=float(adjusted[c]),
             wins=int(tests.wins[c]),
             level=level,
+            waits=bool(waits[c]),
             detectable=smallest_detectable(
                 float(tests.error[c]), float(tests.df[c]), float(alpha[c])
             ),
@@ -190,6 +194,12 @@ def _inflation(factors: Array) -> float:
     """What a p value is multiplied by beyond the number of comparisons, at most."""
     inflation: float = (factors / np.arange(1, len(factors) + 1)).max()
     return inflation
+
+
+def _behind(tests: PairedTests, adjusted: Array, level: float) -> NDArray[np.bool_]:
+    """Which comparisons come after one of the same arm that was tested and not shown, ``[C]``."""
+    closed = adjusted > level
+    return np.array([closed[:c][tests.arm[:c] == arm].any() for c, arm in enumerate(tests.arm)])
 
 
 def _plain(p: Array) -> Array:

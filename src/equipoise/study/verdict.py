@@ -194,12 +194,6 @@ def _overall(arms: list[ArmFindings], baseline: str, called: str) -> Sentence:
         ::-1
     ]
     many = f"{len(arms)} methods" if len(arms) > 1 else arms[0].arm.label
-    gaps = [each.against[baseline] for each in arms if baseline in each.against]
-    if gaps and all(gap.waits for gap in gaps):
-        return Sentence(
-            f"Nothing is said of {called}: every method waits for a difference to an earlier baseline.",
-            "untested",
-        )
     if not better and not worse:
         which = f"any of {many}" if len(arms) > 1 else many
         return Sentence(f"No difference to {called} was shown for {which}.", "undecided")

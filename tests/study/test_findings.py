@@ -224,8 +224,11 @@ def test_runs_that_are_those_of_equal_weights_are_not_called_noisy(tmp_path):
         by = trial.seed % 7 / 10 + (0.01 * trial.seed if trial.method == "gls" else 0)
         return 1 + by, 2 + by, 5 - by
 
-    told = warned(fakes.study(tmp_path, scores, methods=["gls", "dwa"])).get("noise", "")
+    found = fakes.study(tmp_path, scores, methods=["gls", "dwa"])
+    told = warned(found).get("noise", "")
     assert "gls" in told and "dwa" not in told
+    assert sentence(found.arm("dwa"), "ew").text.endswith("the same runs in every seed")
+    assert "no difference shown" in sentence(found.arm("gls"), "ew").text
 
 
 def test_batches_larger_than_the_data_are_told(tmp_path):

@@ -108,6 +108,8 @@ def compare(entry: ArmFindings, baseline: str) -> Sentence:
         why = "fewer than three paired runs" if gap.runs < 3 else "no spread between seeds"
         why = "waits for a difference to an earlier baseline" if gap.waits else why
         return Sentence(f"{head}: {why}, nothing can be said", verdict, label)
+    if gap.value == 0 and gap.wins == 0:
+        return Sentence(f"{head}: the same runs in every seed", verdict, label)
     said = {
         "better": f"better than {baseline}",
         "worse": f"worse than {baseline}",

@@ -56,7 +56,7 @@ def test_a_problem_that_lives_here_only_runs_here_only():
 
 
 def test_what_is_no_problem_is_told():
-    with pytest.raises(TypeError, match="problem is a int"):
+    with pytest.raises(TypeError, match=r"problem is 3 \(int\)"):
         compare(3, ["uw"], **SMALL)
     with pytest.raises(ValueError, match=r"compare\(\): key 'epoch' is not known; did you mean"):
         compare(tiny.tiny, ["uw"], **SMALL, epoch=3)

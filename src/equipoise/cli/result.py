@@ -19,10 +19,9 @@ from equipoise.study import (
 )
 from equipoise.study.across import Across, careful, verdict
 from equipoise.study.analyses import robust_of, stability_of
+from equipoise.study.statistics.moderation import FEWEST_PAIRS
 from equipoise.study.verdict import outcome
-
-# Pairs of runs below which a comparison is untested.
-LEAST = 3
+from equipoise.study.words import counted
 
 
 def summary(found: Findings) -> dict[str, Any]:
@@ -178,13 +177,13 @@ def nothing_compared(store: Store, found: Findings) -> str:
     ):
         return f"no final trial of a method finished: {ended}"
     seeds = len(found.spec.seeds)
-    if seeds < LEAST:
+    if seeds < FEWEST_PAIRS:
         return (
-            f"{seeds} seed{'s' if seeds > 1 else ''} cannot tell a difference from chance; take {LEAST} or "
-            "more, 5 if you can (seeds = 5 in the study, or --seeds 5): what has run is kept"
+            f"{counted(seeds, 'seed')} cannot tell a difference from chance; take {FEWEST_PAIRS} or more, "
+            "5 if you can (seeds = 5 in the study, or --seeds 5): what has run is kept"
         )
     if failed or diverged:
-        return f"no method has {LEAST} finished runs paired with a baseline's: {ended}"
+        return f"no method has {FEWEST_PAIRS} finished runs paired with a baseline's: {ended}"
     return (
         "differences are the same in every seed, so that they have no spread; does the seed reach network "
         "and data?"

@@ -25,6 +25,7 @@ from equipoise.report.tables import SAID
 from equipoise.study import ArmFindings, Findings
 from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import interval, outcome
+from equipoise.study.words import p_value
 
 OUTCOMES = {
     SAID["better"]: BETTER,
@@ -44,7 +45,7 @@ def differences(found: Findings, baseline: str) -> Spec | None:
         if gap is None or not np.isfinite(gap.value):
             continue
         said = SAID[outcome(each, baseline)]
-        rows.append({**named(each), **reach(gap), "said": said, "p": _p(gap.p_holm)})
+        rows.append({**named(each), **reach(gap), "said": said, "p": p_value(gap.p_holm)})
         runs += [
             {**named(each), "run": float(own - other), "trial": trial.id[:12], "seed": trial.seed}
             for own, other, trial in zip(each.deltas, base.deltas, each.trials, strict=True)
@@ -84,10 +85,6 @@ def reach(estimate: Estimate) -> Row:
         "high": estimate.high if np.isfinite(estimate.high) else estimate.value,
         "text": interval(estimate),
     }
-
-
-def _p(value: float) -> str:
-    return "–" if not np.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def forest(

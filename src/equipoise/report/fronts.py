@@ -18,6 +18,7 @@ from equipoise.study.analyses import Front, Method
 from equipoise.study.labels import is_frozen, moving
 from equipoise.study.statistics import Difference
 from equipoise.study.verdict import interval, signed
+from equipoise.study.words import p_value
 
 HEIGHT = 340
 STAY = "fixed weights"
@@ -193,8 +194,7 @@ def front_table(front: Front) -> Table:
     """One row a method: how far beyond the front, how often by chance of seeds, and whether it is shown."""
     rows = []
     for method in sorted(front.methods, key=lambda each: -each.beyond):
-        p = EMPTY if not np.isfinite(method.p_holm) else f"{method.p_holm:.3f}"
-        p = "< 0.001" if p == "0.000" else p
+        p = p_value(method.p_holm)
         said = EMPTY if p == EMPTY else "beyond" if method.shown() else "not shown"
         rows.append(
             [

@@ -15,6 +15,7 @@ from equipoise.study import ArmFindings, Findings
 from equipoise.study.analyses import Size, Sparse
 from equipoise.study.selection import Measure
 from equipoise.study.verdict import MINUS, interval, signed
+from equipoise.study.words import p_value
 
 # Of more learning rates than this the best of each is no table.
 RATES = 12
@@ -28,10 +29,9 @@ def frozen(found: Findings) -> Table | None:
     rows = []
     for label, gap in found.thawed.items():
         outcome = said(found, label, gap)
-        p = EMPTY if not gap.tested else "< 0.001" if gap.p_holm < 0.001 else f"{gap.p_holm:.3f}"
         difference = interval(gap) if math.isfinite(gap.value) else EMPTY
         moving = Cell(outcome, KINDS[outcome])
-        rows.append([Cell(label), Cell(difference), Cell(p), moving])
+        rows.append([Cell(label), Cell(difference), Cell(p_value(gap.p_holm)), moving])
     units = ["", "Delta_m, points [joint 95 %]", "Holm", ""]
     return Table(["method", f"{MINUS} its mean weights", "p", "moving weights"], rows, units)
 

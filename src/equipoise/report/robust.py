@@ -14,6 +14,7 @@ from equipoise.report.table import EMPTY, Cell, Table
 from equipoise.study.analyses import Robust, Stability, profiles
 from equipoise.study.statistics import Array, Estimate
 from equipoise.study.verdict import interval, signed
+from equipoise.study.words import p_value
 
 
 def profile_chart(values: Mapping[str, Array], shown: Sequence[str], title: str) -> Spec | None:
@@ -70,7 +71,7 @@ def robust_table(
     for each in sorted(told, key=lambda one: -one.iqm.value):
         row = [Cell(each.label), Cell(interval(each.iqm))]
         if baseline:
-            row += [Cell(_chance(each.chance)), Cell(_p(each.flips))]
+            row += [Cell(_chance(each.chance)), Cell(p_value(each.flips))]
         if flat is not None:
             row.append(Cell(signed(flat[each.label])))
         rows.append(row)
@@ -91,12 +92,6 @@ def _chance(estimate: Estimate | None) -> str:
     if not math.isfinite(estimate.low):
         return value
     return f"{value} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
-
-
-def _p(value: float) -> str:
-    if not math.isfinite(value):
-        return EMPTY
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def stability_table(told: Sequence[Stability]) -> Table | None:

@@ -17,6 +17,7 @@ from equipoise.study import ArmFindings, Findings
 from equipoise.study.selection import Measure
 from equipoise.study.statistics import Estimate
 from equipoise.study.verdict import MINUS, interval, outcome
+from equipoise.study.words import p_value
 
 COLUMNS = (
     *("problem_options", "method", "options", "arguments", "single_task", "stage", "seed"),
@@ -164,10 +165,9 @@ def comparisons(found: Findings) -> Table:
                 row += [Cell(EMPTY)] * 4
                 continue
             said = outcome(each, baseline)
-            p = "< 0.001" if gap.p_holm < 0.001 else f"{gap.p_holm:.3f}"
             row += [
                 Cell(interval(gap) if gap.runs else EMPTY),
-                Cell(p if math.isfinite(gap.p_holm) else EMPTY),
+                Cell(p_value(gap.p_holm)),
                 Cell(f"{gap.wins} of {gap.runs}"),
                 Cell(SAID[said], said),
             ]

@@ -18,6 +18,7 @@ from equipoise.study.statistics import Array, Friedman, friedman
 from equipoise.study.store import Store
 from equipoise.study.trial import SINGLE_TASK
 from equipoise.study.verdict import Sentence, headline
+from equipoise.study.words import p_equals
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def verdict(found: Across) -> str:
         if not found.labels:
             return f"No arm has a Delta_m in all of {len(found.problems)} problems: there is nothing to rank."
         return f"Only {count} are shared: ranks need three arms."
-    p = "p < 0.001" if found.test.p < 0.001 else f"p = {found.test.p:.3f}"
+    p = p_equals(found.test.p)
     if not found.test.p <= 0.05:
         return f"No difference in rank was shown between {count} (Friedman, {p})."
     ranks = dict(zip(found.labels, map(float, found.test.ranks), strict=True))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from equipoise.study.method_spec import MethodSpec
 from equipoise.study.spec import Spec
 from equipoise.study.values import KINDS, Coarse, Range
+from equipoise.study.without_effect import without_effect
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,10 +80,14 @@ def parse(content: Mapping[str, Any], source: str = "study", *, stored: bool = F
         ValueError: a key or value makes no sense; the message names the key.
     """
     try:
-        return Spec.model_validate(dict(content), context={"stored": stored})
+        spec = Spec.model_validate(dict(content))
     except ValidationError as error:
         lines = [_explain(dict(each)) for each in error.errors()]
         raise ValueError(f"{source}: " + "; ".join(lines)) from None
+    useless = [] if stored else list(without_effect(spec))
+    if useless:
+        raise ValueError(f"{source}: {'; '.join(useless)}")
+    return spec
 
 
 def _explain(error: dict[str, Any]) -> str:

@@ -144,8 +144,7 @@ class Objective:
     def _trial(self, method: MethodSpec, rate: float, options: Mapping[str, Any]) -> Trial:
         spec = self._spec
         return Trial(
-            problem=spec.problem,
-            problem_options=with_options(spec.problem_options),
+            **spec.of_trials(),
             method=method.id,
             method_options=with_options(options),
             arguments=with_options(method.arguments),
@@ -153,13 +152,6 @@ class Objective:
             seed=spec.seeds[0],
             learning_rate=rate,
             weight_decay=spec.weight_decay,
-            optimizer=spec.optimizer,
-            schedule=spec.schedule,
-            epochs=spec.epochs,
-            batch_size=spec.batch_size,
-            route=spec.route,
-            weight_sum=spec.weight_sum,
-            device=spec.device,
         )
 
     def __call__(self, trial: Any) -> float:

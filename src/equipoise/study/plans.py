@@ -269,9 +269,11 @@ class _Planner:
     def _make(self, arm: Arm, candidate: Candidate, stage: Stage, seed: int) -> Trial:
         # Fields that do not touch a single-task network stay at their default: studies share its trials.
         spec, single = self.spec, arm.method == SINGLE_TASK
+        shared = spec.of_trials()
+        if single:
+            shared |= {"route": "auto", "weight_sum": "paper"}
         return Trial(
-            problem=spec.problem,
-            problem_options=with_options(spec.problem_options),
+            **shared,
             method=arm.method,
             method_options=candidate.options,
             arguments=with_options(arm.arguments),
@@ -280,17 +282,10 @@ class _Planner:
             seed=seed,
             learning_rate=candidate.learning_rate,
             weight_decay=candidate.weight_decay,
-            optimizer=spec.optimizer,
-            schedule=spec.schedule,
-            epochs=spec.epochs,
-            batch_size=spec.batch_size,
             checkpoint=spec.checkpoint,
             flatness=0.0 if single or stage == "tune" else spec.flatness,
             # A final trial of its own is run to its end, whatever is usual half-way.
             bars=candidate.bars if stage == "tune" or spec.tuning == "per seed" else "{}",
-            route="auto" if single else spec.route,
-            weight_sum="paper" if single else spec.weight_sum,
-            device=spec.device,
         )
 
 

@@ -16,9 +16,8 @@ from pydantic import (
 from equipoise.study.method_spec import MethodSpec
 from equipoise.study.questions import PROTOCOLS, Search
 from equipoise.study.toml_text import value_text
-from equipoise.study.trial import OPTIMIZERS, SCHEDULES, SINGLE_TASK
+from equipoise.study.trial import OPTIMIZERS, SCHEDULES, SINGLE_TASK, with_options
 from equipoise.study.values import STRICT, Plain, Range, Rates, Real, Whole, listed, number
-from equipoise.study.without_effect import without_effect
 
 Decay = Annotated[Real, Field(ge=0)]
 # As torch and NumPy take them, also where one is multiplied by the number of an epoch.
@@ -159,12 +158,8 @@ class Spec(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _belongs_together(self, info: ValidationInfo) -> Spec:
+    def _belongs_together(self) -> Spec:
         how = self.how
-        # A file of a study that ran is read whatever it says, since it cannot be mended any more.
-        if not (info.context or {}).get("stored"):
-            for told in without_effect(self):
-                raise ValueError(told)
         if how != "grid" and self.candidates is None:
             raise ValueError(
                 f"search = {how!r} needs candidates, the number of settings that each arm may try"
@@ -213,6 +208,20 @@ class Spec(BaseModel):
                 update={"sweep": {}, "problem_options": {**self.problem_options, option: value}}
             )
             for value in values
+        }
+
+    def of_trials(self) -> dict[str, Any]:
+        """What all trials of several tasks have in common, as they name it."""
+        return {
+            "problem": self.problem,
+            "problem_options": with_options(self.problem_options),
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "route": self.route,
+            "weight_sum": self.weight_sum,
+            "device": self.device,
         }
 
     def title(self) -> str:

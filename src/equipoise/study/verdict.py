@@ -15,7 +15,8 @@ from equipoise.study.findings import Findings
 from equipoise.study.fixed import FIXED
 from equipoise.study.missing import missing
 from equipoise.study.statistics import Difference, Estimate
-from equipoise.study.words import listed
+from equipoise.study.statistics.moderation import FEWEST_PAIRS
+from equipoise.study.words import listed, p_equals
 
 Outcome = Literal["better", "worse", "undecided", "untested"]
 MINUS = "−"
@@ -105,7 +106,9 @@ def compare(entry: ArmFindings, baseline: str) -> Sentence:
     head = f"{label} {MINUS} {baseline}"
     verdict = outcome(entry, baseline)
     if verdict == "untested":
-        why = "fewer than three paired runs" if gap.runs < 3 else "no spread between seeds"
+        why = (
+            "fewer than three paired runs" if gap.runs < FEWEST_PAIRS else "no spread between seeds"
+        )
         why = "waits for a difference to an earlier baseline" if gap.waits else why
         return Sentence(f"{head}: {why}, nothing can be said", verdict, label)
     if gap.value == 0 and gap.wins == 0:
@@ -122,11 +125,7 @@ def compare(entry: ArmFindings, baseline: str) -> Sentence:
 
 
 def _evidence(gap: Difference) -> str:
-    return f"(p {_p(gap.p_holm)} after Holm; won {gap.wins} of {gap.runs})"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+    return f"({p_equals(gap.p_holm)} after Holm; won {gap.wins} of {gap.runs})"
 
 
 def headline(found: Findings, seen: Sequence[Front] | None = None) -> list[Sentence]:
@@ -182,7 +181,7 @@ def _beside_front(found: Findings, seen: Sequence[Front] | None) -> list[Sentenc
         )
         text = f"{who} shown to lie beyond all fixed weights that were tried, in test loss."
         return [Sentence(text, "undecided")]
-    named = [f"{m.label} (p {_p(m.p_holm)})" for m in beyond]
+    named = [f"{m.label} ({p_equals(m.p_holm)})" for m in beyond]
     return [
         Sentence(
             f"Beyond all fixed weights that were tried, in test loss: {listed(named)}.", "better"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from equipoise.study.questions import PROTOCOLS
+from equipoise.study.spec import Spec
 from equipoise.study.values import Coarse
-
-if TYPE_CHECKING:
-    from equipoise.study.spec import Spec
 
 
 def without_effect(spec: Spec) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -13,6 +14,16 @@ def counted(count: int, one: str, many: str = "") -> str:
 def listed(texts: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
+
+
+def p_value(p: float) -> str:
+    """``0.012``, ``< 0.001``, or a dash where there is none."""
+    return "–" if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_equals(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.001``."""
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
 
 
 def some(texts: Sequence[str], most: int = 6) -> str:

@@ -91,7 +91,7 @@ def compare(
     factors = multipliers(values, baselines, prior, further=further, level=level)
     adjusted = gated(tests, factors) if gate else holm(tests.p, factors)
     low, high, alpha = intervals(tests, adjusted, factors, gate, level)
-    waits = gate & _behind(tests, adjusted, level)
+    waits = _behind(tests, adjusted, level) if gate else np.zeros(tests.p.shape, dtype=bool)
     return {
         (int(tests.arm[c]), int(tests.baseline[c])): Difference(
             value=float(tests.mean[c]),

@@ -11,10 +11,7 @@ import numpy as np
 from scipy import stats
 
 from equipoise.study.statistics.deltas import Array, Mask
-from equipoise.study.statistics.moderation import ROUNDING
-
-# Fewer know nothing of their spread.
-FEWEST_SEEDS = 3
+from equipoise.study.statistics.moderation import FEWEST_PAIRS, ROUNDING
 
 # moocore is loaded where it is used: it takes longer to load than all that most studies ask of it.
 
@@ -92,7 +89,7 @@ def dominated(own: Array, candidates: Array) -> float:
         NaN below three seeds.
     """
     seeds, tasks = own.shape
-    if seeds < FEWEST_SEEDS:
+    if seeds < FEWEST_PAIRS:
         return float("nan")
     gaps = candidates - own[None]  # positive where the method is better
     mean = gaps.mean(1)

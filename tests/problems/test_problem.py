@@ -65,7 +65,7 @@ def test_editing_the_file_of_a_problem_changes_its_fingerprint(own, tmp_path):
         ("digit", "did you mean 'digits'"),
         ("nowhere.py:mine", "there is no file 'nowhere.py'"),
         ("no_such_module:mine", "there is no module 'no_such_module'"),
-        ("equipoise.problems.digits:nothing", "has no function 'nothing'"),
+        ("equipoise.problems.vision.digits:nothing", "has no function 'nothing'"),
     ],
 )
 def test_a_problem_that_is_not_there_is_named(name, message):

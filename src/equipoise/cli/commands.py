@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli import stores
+from equipoise.cli import data, stores
 from equipoise.cli.reporting import report_command
 from equipoise.cli.running import run_command
 from equipoise.cli.starting import check_command, new_command
@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run_command,
     "report": report_command,
     "methods": methods_command,
+    "problems": data.problems_command,
     "watch": watch,
     "ls": stores.ls,
     "show": stores.show,
@@ -53,3 +54,4 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
 }
 for _name, _function in COMMANDS.items():
     app.command(_name)(_function)
+app.add_typer(data.app, name="data")

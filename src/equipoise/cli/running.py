@@ -9,12 +9,27 @@ from typing import Annotated, Any
 
 import typer
 
+from equipoise.cli.asking import (
+    Arch,
+    Asked,
+    Options,
+    Place,
+    Preset,
+    Quick,
+    Tasks,
+    Which,
+    Width,
+    asked,
+    place,
+    split,
+)
 from equipoise.cli.changes import replaced
 from equipoise.cli.places import TAKES, executor
 from equipoise.cli.progress import Lines, Live
-from equipoise.cli.result import nothing_compared, summary, to_json
+from equipoise.cli.result import nothing_compared, summary, summary_across, to_json
 from equipoise.cli.told import STOPPED, told
-from equipoise.study import STUDIES, Listener, Store, findings, load, parse, run
+from equipoise.study import Executor, Listener, Spec, Store, findings, parse, run
+from equipoise.study.across import across, load
 from equipoise.study.run import Silence
 from equipoise.study.studies import changed
 
@@ -22,13 +37,19 @@ _REPORT = ("jinja2", "altair", "vl_convert")
 
 
 def run_command(
-    which: Annotated[
-        str, typer.Argument(metavar="STUDY", help=f"{', '.join(STUDIES)}, or a TOML file")
-    ],
+    which: Which,
+    preset: Preset = None,
+    quick: Quick = False,
+    arch: Arch = None,
+    width: Width = None,
+    tasks: Tasks = None,
+    option: Options = None,
+    data_root: Place = None,
     methods: Annotated[str | None, typer.Option(help="ids, separated by commas")] = None,
     seeds: Annotated[int | None, typer.Option(help="number of paired seeds", min=1)] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of each trial", min=1)] = None,
     learning_rates: Annotated[str | None, typer.Option(help="to try, separated by commas")] = None,
+    device: Annotated[str | None, typer.Option(help="where trials compute: cpu, cuda")] = None,
     where: Annotated[
         str, typer.Option("--executor", help=f"where trials run: {', '.join(TAKES)}")
     ] = "local",
@@ -67,9 +88,10 @@ def run_command(
     """Run a study. The same command again does only what is missing."""
     with told():
         changes = {
-            "methods": _split(methods),
+            "methods": split(methods),
             "seeds": seeds,
             "epochs": epochs,
+            "device": device,
             "learning_rates": _numbers("--learning-rates", learning_rates),
         }
         options = {
@@ -83,30 +105,69 @@ def run_command(
             "partition": partition,
             "debug": debug or None,
         }
-        content = content_of(which)
-        spec = parse(changed(content, changes), which)
-        path = out or Path("runs") / f"{Path(which).stem}.db"
-        place = executor(where, options)
+        place(data_root)
+        if out is not None and len(which) > 1:
+            raise ValueError("--out is for one study; several go to runs/NAME.db each")
+        where_to = executor(where, options)
         if report:
             need_report()
-        silent = quiet or as_json
-        if not silent:
-            for line in replaced(content, changes, which):
-                typer.echo(line, err=True)
-        listener = _listener(silent)
-        try:
-            with listener:
-                run(spec, path, place, listener.told, keep=keep)
-        except KeyboardInterrupt:
-            _stopped(path)
-        try:
-            _finish(path, report, as_json)
-        except KeyboardInterrupt:
-            typer.echo(
-                f"\nStopped. All trials are in {path}; 'equipoise report {path}' writes the report.",
-                err=True,
+        wanted = [asked(each, preset, quick, arch, width, tasks, option) for each in which]
+        # All are read before the first begins, so that the last does not fail after hours.
+        specs = [_spec(each, changes, quiet or as_json) for each in wanted]
+        stores = [out or each.store() for each in wanted]
+        if len(set(stores)) < len(stores):
+            raise ValueError(
+                "two of the studies have the same name; run them one at a time with --out"
             )
-            raise typer.Exit(STOPPED) from None
+        compared = [
+            _study(spec, path, where_to, keep, report, quiet, as_json)
+            for spec, path in zip(specs, stores, strict=True)
+        ]
+        if len(stores) > 1:
+            _across(stores, report, as_json)
+        if not all(compared):
+            raise typer.Exit(1)
+
+
+def _spec(wanted: Asked, changes: dict[str, Any], silent: bool) -> Spec:
+    content, all_changes = wanted.content(), {**changes, **wanted.changes()}
+    spec = parse(changed(content, all_changes), wanted.which)
+    if not silent:
+        for line in replaced(content, all_changes, wanted.which):
+            typer.echo(line, err=True)
+    return spec
+
+
+def _study(
+    spec: Spec, path: Path, where: Executor, keep: bool, report: bool, quiet: bool, as_json: bool
+) -> bool:
+    """Runs a study and tells its result; whether anything could be compared."""
+    listener = _listener(quiet or as_json)
+    try:
+        with listener:
+            run(spec, path, where, listener.told, keep=keep)
+    except KeyboardInterrupt:
+        _stopped(path)
+    try:
+        return _finish(path, report, as_json)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nStopped. All trials are in {path}; 'equipoise report {path}' writes the report.",
+            err=True,
+        )
+        raise typer.Exit(STOPPED) from None
+
+
+def _across(stores: list[Path], report: bool, as_json: bool) -> None:
+    """Tells what studies of several problems say together."""
+    if as_json:
+        typer.echo(to_json(summary_across(across(load(stores)))))
+    if report:
+        from equipoise.report import write_across
+
+        page = write_across(stores, stores[0].parent / "across.html")
+        if not as_json:
+            typer.echo(f"Report across problems: {page}")
 
 
 def _stopped(path: Path) -> None:
@@ -115,27 +176,8 @@ def _stopped(path: Path) -> None:
     raise typer.Exit(STOPPED) from None
 
 
-def content_of(which: str) -> dict[str, Any]:
-    """What a study says: one of ours, or a TOML file.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if which in STUDIES:
-        return dict(STUDIES[which])
-    if which.endswith(".toml"):
-        return load(which).model_dump(exclude_unset=True)
-    raise ValueError(
-        f"there is no study {which!r}; known: {', '.join(STUDIES)}, or a file NAME.toml"
-    )
-
-
-def _split(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _numbers(option: str, text: str | None) -> list[float] | None:
-    parts = _split(text)
+    parts = split(text)
     try:
         return None if parts is None else [float(part) for part in parts]
     except ValueError:
@@ -172,7 +214,7 @@ def need_report() -> None:
         )
 
 
-def _finish(path: Path, report: bool, as_json: bool) -> None:
+def _finish(path: Path, report: bool, as_json: bool) -> bool:
     page: Path | None = None
     with Store(path, read_only=True) as opened:
         found = findings(opened)
@@ -195,4 +237,4 @@ def _finish(path: Path, report: bool, as_json: bool) -> None:
             typer.echo(f"Report: {page}")
     if nothing:
         typer.echo(f"equipoise: nothing could be compared: {nothing}", err=True)
-        raise typer.Exit(1)
+    return not nothing

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.running import content_of
+from equipoise.cli.asking import Arch, Options, Place, Preset, Quick, Tasks, Width, asked, place
 from equipoise.cli.template import written
 from equipoise.cli.told import told
-from equipoise.study import STUDIES, parse
+from equipoise.study import parse
 from equipoise.study.check import Checked, check
 from equipoise.study.executors.base import cores
+from equipoise.study.studies import changed
 
 
 def new_command(
@@ -38,9 +39,14 @@ def new_command(
 
 
 def check_command(
-    which: Annotated[
-        str, typer.Argument(metavar="STUDY", help=f"{', '.join(STUDIES)}, or a TOML file")
-    ],
+    which: Annotated[str, typer.Argument(metavar="STUDY", help="as 'equipoise run' takes it")],
+    preset: Preset = None,
+    quick: Quick = False,
+    arch: Arch = None,
+    width: Width = None,
+    tasks: Tasks = None,
+    option: Options = None,
+    data_root: Place = None,
     workers: Annotated[
         int | None, typer.Option(help="that will run it; default: cores", min=1)
     ] = None,
@@ -48,7 +54,9 @@ def check_command(
     """Take a few steps of every arm of a study, say how long it will take, and write nothing."""
     with told():
         found = []
-        for each in check(parse(content_of(which), which)):
+        place(data_root)
+        wanted = asked(which, preset, quick, arch, width, tasks, option)
+        for each in check(parse(changed(wanted.content(), wanted.changes()), which)):
             found.append(each)
             typer.echo(_line(each))
         count = workers or cores()

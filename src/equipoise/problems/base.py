@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 
+from equipoise.nn import Share
 from equipoise.problems.data import Batch, Source
 from equipoise.problems.nesting import ByTask, shapes, told
 from equipoise.problems.tasks import Metric, Task
 
 SplitName = Literal["train", "validation", "test"]
-Share: TypeAlias = Callable[[Any], Mapping[str, Any] | Sequence[Any]]
 Losses: TypeAlias = Mapping[str, Tensor]
 
 
@@ -38,6 +38,7 @@ class Problem:
         losses: where the usual way will not do, a function of model, batch and ``share`` (None, or
             ``balancer.share``) that returns the losses by task; tasks without labels are left out.
         metrics: of several tasks together; shown, and not part of Delta_m.
+        piece: how many examples at a time go through the network when a split is scored.
         about: a sentence or two on what the problem is.
         cite: where it comes from.
     """
@@ -48,6 +49,7 @@ class Problem:
     model: Callable[[Sequence[str]], nn.Module]
     losses: Callable[[nn.Module, Batch, Share | None], Losses] | None = None
     metrics: tuple[Metric, ...] = ()
+    piece: int = 1024
     about: str = ""
     cite: str = ""
     by_name: Mapping[str, Task] = field(init=False, repr=False, compare=False)
@@ -170,36 +172,3 @@ def _called(model: nn.Module, inputs: Any, **options: Any) -> Mapping[str, Any]:
         f"the model returned {shapes(outputs)}; return a mapping from task name to output, as "
         "TrunkAndHeads does"
     )
-
-
-class TrunkAndHeads(nn.Module):
-    """Hard parameter sharing: one trunk, one head a task.
-
-    Args:
-        trunk: maps inputs ``Tensor[B, ...]`` to features ``Tensor[B, F]``.
-        heads: by task name, maps features to outputs.
-    """
-
-    def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.heads = nn.ModuleDict(heads)
-
-    def forward(
-        self, inputs: Any, share: Share | None = None, tasks: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """Outputs by task.
-
-        Args:
-            inputs: what the trunk takes.
-            share: splits the features into a view for each task, by name or in the order of the heads
-                (``balancer.share``); None gives every head the features themselves.
-            tasks: whose heads are to be read; None for all.
-        """
-        features = self.trunk(inputs)
-        if share is None:
-            wanted = self.heads if tasks is None else tasks
-            return {task: self.heads[task](features) for task in wanted}
-        views = share(features)
-        named = views if isinstance(views, Mapping) else dict(zip(self.heads, views, strict=True))
-        return {task: head(named[task]) for task, head in self.heads.items()}

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import equipoise
 from equipoise.problems.base import Problem
+from equipoise.problems.files import DataSet
 
 # By reference and not by import, so that naming one problem does not load the libraries of all.
-PROBLEMS: Mapping[str, str] = {"digits": "equipoise.problems.digits:digits"}
-_OURS = Path(equipoise.__file__).resolve().parent
+PROBLEMS: Mapping[str, str] = {
+    "digits": "equipoise.problems.vision.digits:digits",
+    "multimnist": "equipoise.problems.vision.multimnist:multimnist",
+    "multifashion": "equipoise.problems.vision.multifashion:multifashion",
+    "fashion_mnist_mix": "equipoise.problems.vision.fashion_mnist_mix:fashion_mnist_mix",
+    "qmnist": "equipoise.problems.vision.qmnist:qmnist",
+    "nyuv2": "equipoise.problems.vision.nyuv2:nyuv2",
+    "cityscapes": "equipoise.problems.vision.cityscapes:cityscapes",
+    "pascal_context": "equipoise.problems.vision.pascal_context:pascal_context",
+    "celeba": "equipoise.problems.vision.celeba:celeba",
+    "office31": "equipoise.problems.vision.office31:office31",
+    "officehome": "equipoise.problems.vision.officehome:officehome",
+    "scenes": "equipoise.problems.vision.scenes:scenes",
+    "udpos": "equipoise.problems.language.udpos:udpos",
+    "pawsx": "equipoise.problems.language.pawsx:pawsx",
+    "translation": "equipoise.problems.language.translation:translation",
+    "census_income": "equipoise.problems.tables.census_income:census_income",
+    "tox21": "equipoise.problems.tables.tox21:tox21",
+    "qm8": "equipoise.problems.tables.qm8:qm8",
+    "qm9": "equipoise.problems.tables.qm9:qm9",
+    "mulan": "equipoise.problems.tables.mulan:mulan",
+    "toy2d": "equipoise.problems.synthetic.toy2d:toy2d",
+    "quadratics": "equipoise.problems.synthetic.quadratics:quadratics",
+    "linear_front": "equipoise.problems.synthetic.linear_front:linear_front",
+}
 # Problems of this process, by name.
 _GIVEN: dict[str, Callable[..., Any]] = {}
 
@@ -74,15 +96,39 @@ def builder(name: str) -> Callable[..., Any]:
     """
     if name in _GIVEN:
         return _GIVEN[name]
-    reference = PROBLEMS.get(name, name)
-    if ":" not in reference:
+    where = PROBLEMS.get(name, name)
+    if ":" not in where:
         near = get_close_matches(name, PROBLEMS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
             f"there is no problem {name!r}; {hint}known: {', '.join(PROBLEMS)}; "
             f"name your own as 'package.module:function' or 'path/to/file.py:function'"
         )
-    return loaded(reference, "problem")
+    return loaded(where, "problem")
+
+
+def reference(name: str) -> str | None:
+    """Where a problem is, as :func:`loaded` takes it; None for one of this process."""
+    return None if name in _GIVEN else PROBLEMS.get(name, name)
+
+
+def presets(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """The settings that come with a problem, as keys of a study: ``PRESETS`` in the file of its function.
+
+    The first is what a study has where nothing else is asked for. Several problems of a file have the same.
+    """
+    found: Mapping[str, Mapping[str, Any]] = _beside(name, "PRESETS", {})
+    return found
+
+
+def data_sets(name: str) -> tuple[DataSet, ...]:
+    """The data sets on disk that a problem reads: ``DATA`` in the file of its function."""
+    found: tuple[DataSet, ...] = _beside(name, "DATA", ())
+    return found
+
+
+def _beside(name: str, attribute: str, default: Any) -> Any:
+    return getattr(inspect.getmodule(inspect.unwrap(builder(name))), attribute, default)
 
 
 def loaded(reference: str, what: str) -> Callable[..., Any]:
@@ -112,96 +158,12 @@ def loaded(reference: str, what: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def fingerprint(*names: str) -> dict[str, str]:
-    """Digests of the source files behind problems (or methods) and of what they import from their own folder.
-
-    A study notices by them when one was edited.
-
-    Returns:
-        A digest by path, relative to the folder; and the version of this package.
-    """
-    found = {"equipoise": equipoise.__version__}
-    for name in names:
-        if name in _GIVEN:
-            continue
-        source = inspect.getsourcefile(inspect.unwrap(loaded(PROBLEMS.get(name, name), "problem")))
-        if source is None:
-            continue
-        start = Path(source).resolve()
-        if start.is_relative_to(_OURS):
-            found[start.name] = _digest(start)
-            continue
-        root = _root(start)
-        for path in _imported(start, root):
-            found[path.relative_to(root).as_posix()] = _digest(path)
-    return found
-
-
-def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between two fingerprints, in words."""
-    told = []
-    for name in sorted({*before, *now}):
-        if name not in now:
-            told.append(f"{name} is gone")
-        elif name not in before:
-            told.append(f"{name} is new")
-        elif before[name] != now[name] and name == "equipoise":
-            told.append(f"equipoise was {before[name]} and is {now[name]}")
-        elif before[name] != now[name]:
-            told.append(f"{name} has changed")
-    return told
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def _root(start: Path) -> Path:
+def root_of(start: Path) -> Path:
     """The folder that imports of a file are looked for in: that of its top-level package."""
     folder = start.parent
     while (folder / "__init__.py").exists():
         folder = folder.parent
     return folder
-
-
-def _imported(start: Path, root: Path) -> Iterator[Path]:
-    """The file and all that it imports, directly or not, from below its folder."""
-    seen: set[Path] = set()
-    waiting = [start]
-    while waiting:
-        path = waiting.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        yield path
-        package = path.parent.relative_to(root).parts
-        try:
-            tree = ast.parse(path.read_bytes(), str(path))
-        except (SyntaxError, ValueError):
-            continue  # told with its line by whoever imports it
-        for node in ast.walk(tree):
-            for dotted in _names(node, package):
-                waiting += _files(root, dotted)
-
-
-def _names(node: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            yield tuple(alias.name.split("."))
-    elif isinstance(node, ast.ImportFrom):
-        above = package[: len(package) - node.level + 1] if node.level else ()
-        base = (*above, *(node.module.split(".") if node.module else ()))
-        yield base
-        for alias in node.names:
-            yield (*base, alias.name)
-
-
-def _files(root: Path, dotted: tuple[str, ...]) -> Iterator[Path]:
-    for length in range(1, len(dotted) + 1):
-        at = root.joinpath(*dotted[:length])
-        for candidate in (at.with_suffix(".py"), at / "__init__.py"):
-            if candidate.is_file():
-                yield candidate.resolve()
 
 
 def _from_module(name: str) -> ModuleType:
@@ -228,7 +190,7 @@ def _from_file(path: Path, what: str) -> ModuleType:
         raise ValueError(f"{str(path)!r} cannot be loaded as a Python file")
     module = importlib.util.module_from_spec(spec)
     # What lies beside the file is found, now and when one of its functions imports it later.
-    beside = str(_root(full))
+    beside = str(root_of(full))
     if beside not in sys.path:
         sys.path.append(beside)
     # Registered first: dataclasses in the file look their own module up while it is being run.

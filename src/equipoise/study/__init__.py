@@ -17,7 +17,7 @@ from equipoise.study.run import Listener, run
 from equipoise.study.spaces import Candidate
 from equipoise.study.spec import Spec
 from equipoise.study.store import Store
-from equipoise.study.studies import STUDIES, study
+from equipoise.study.studies import preset, study
 from equipoise.study.trial import Failure, Outcome, Result, Trial
 from equipoise.study.verdict import Sentence, headline
 from equipoise.study.verdict import compare as sentence
@@ -25,7 +25,6 @@ from equipoise.study.warnings import Warning, warnings
 
 __all__ = [
     "PROTOCOLS",
-    "STUDIES",
     "Arm",
     "ArmFindings",
     "Candidate",
@@ -59,6 +58,7 @@ __all__ = [
     "load",
     "parse",
     "plans",
+    "preset",
     "run",
     "sentence",
     "study",

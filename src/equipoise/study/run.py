@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import equipoise
-from equipoise.problems.catalogue import changed, fingerprint
+from equipoise.problems.fingerprint import changed, fingerprint
 from equipoise.study.asked import NONE, Asked, asked
 from equipoise.study.environment import environment
 from equipoise.study.executors.base import Executor, facts

@@ -27,8 +27,6 @@ from equipoise.study.rehearsal import steps_of, why
 from equipoise.study.trial import Cost, GradientRow, MetricRow, Result, Trial, WeightRow
 
 Losses = dict[str, Tensor]
-# Validation and test are scored in pieces of this many examples, to bound memory.
-PIECE = 1024
 # Examples on which task gradients are compared after each epoch.
 PROBE = 256
 # The split of test numbers that were taken at the best epoch on validation.
@@ -168,7 +166,7 @@ class _Run:
 
     def _look_around(self, data: Source) -> None:
         """How far the losses on validation rise at random steps away from the trained parameters."""
-        batches = [batch.to(self.trial.device) for batch in data.batches(PIECE, None)]
+        batches = [batch.to(self.trial.device) for batch in data.batches(self.problem.piece, None)]
         size, seed = self.trial.flatness, self.trial.seed
         found = losses_around(self.problem, self.model, self.names, batches, size, seed)
         for name, loss in found.items():
@@ -249,12 +247,14 @@ class _Run:
 
     def _evaluate(self, epoch: int, name: str, data: Source) -> str:
         """Losses and metrics on a whole split; returns what is not finite, or nothing."""
-        batches = (batch.to(self.trial.device) for batch in data.batches(PIECE, None))
+        batches = (batch.to(self.trial.device) for batch in data.batches(self.problem.piece, None))
         found = scores(self.problem, self.model, self.names, batches)
         wrong = broken(found)
         if wrong is not None:
             what = f"{wrong[1]} of {wrong[0]!r} on the {name} split"
-            return _diverged(epoch, what, self._why(wrong[0], data.batches(PIECE, None)))
+            return _diverged(
+                epoch, what, self._why(wrong[0], data.batches(self.problem.piece, None))
+            )
         for (task, metric), value in found.items():
             self.metrics.append(MetricRow(epoch, name, task, metric, value))
         if name == "validation":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional
 
-from equipoise.problems.base import Problem, SplitName, TrunkAndHeads
+from equipoise.nn import TrunkAndHeads
+from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.metrics import accuracy, rmse
 from equipoise.problems.tasks import Task
@@ -24,6 +26,43 @@ DIGIT = 8
 SEED = 2209
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 PARTNERS: dict[SplitName, int] = {"train": 3, "validation": 2, "test": 4}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "litmus": {
+        "protocol": "litmus",
+        "methods": [
+            "ew",
+            "rlw",
+            "rgw",
+            "uw",
+            "uw_o",
+            # Its paper tunes the temperature; it spends on it the trials that others spend on the
+            # learning rate. The values bracket 1 / loss of the three tasks, which is where it acts.
+            {
+                "id": "uw_so",
+                "label": "uw_so",
+                "search": {"temperature": [5.0, 30.0, 180.0]},
+                "learning_rates": [0.012],
+            },
+            "imtl_l",
+            "mgda",
+            "pcgrad",
+            "cagrad",
+        ],
+        "learning_rates": [0.005, 0.012, 0.03],
+        "seeds": 5,
+        "epochs": 6,
+        "batch_size": 64,
+        "weight_decay": 0.0001,
+    },
+    "quick": {
+        "methods": ["uw", "uw_o", "cagrad"],
+        "learning_rates": [0.012],
+        "seeds": 3,
+        "epochs": 2,
+        "batch_size": 64,
+    },
+}
 
 Index = NDArray[np.int64]
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from equipoise.problems import problem
-from equipoise.problems.digits import SPLITS, digits, images, pairs, sources
+from equipoise.problems.vision.digits import SPLITS, digits, images, pairs, sources
 
 
 def test_no_source_image_is_in_two_splits():

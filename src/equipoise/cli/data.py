@@ -1,0 +1,176 @@
+"""The commands that tell of problems and of the data sets they read: problems, data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from equipoise.cli.asking import place
+from equipoise.cli.result import to_json
+from equipoise.cli.told import told
+from equipoise.problems import PROBLEMS, DataSet, data_sets, presets
+from equipoise.problems.files import build
+from equipoise.problems.files.prepared import damaged
+
+app = typer.Typer(help="Data sets on disk: list, check, prepare.", no_args_is_help=True)
+_Name = Annotated[str, typer.Argument(metavar="PROBLEM", help="see 'equipoise data list'")]
+_Root = Annotated[Path | None, typer.Option("--root", help="folder of the data sets")]
+
+
+def problems_command(
+    as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+) -> None:
+    """List the problems: where their data comes from, and their presets."""
+    with told():
+        rows = [
+            {
+                "problem": name,
+                "data": [each.name for each in data_sets(name)],
+                "presets": list(presets(name)),
+            }
+            for name in PROBLEMS
+        ]
+        if as_json:
+            typer.echo(to_json({"problems": rows}))
+            return
+        table = Table("problem", "data sets on disk", "presets", box=None)
+        for row in rows:
+            table.add_row(
+                str(row["problem"]), ", ".join(row["data"]) or "none", ", ".join(row["presets"])
+            )
+        Console(soft_wrap=False).print(table)
+
+
+@app.command("list")
+def list_command(
+    root: _Root = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+) -> None:
+    """List the data sets, the problems that read them, and which are there."""
+    with told():
+        place(root)
+        found = list(_all())
+        rows = [
+            {
+                "data": each.name,
+                "problems": names,
+                "there": not list(_missing(each)),
+                "licence": each.licence,
+                "page": each.page,
+            }
+            for each, names in found
+        ]
+        if as_json:
+            typer.echo(to_json({"data": rows}))
+            return
+        table = Table("folder", "there", "problems", "licence", "page", box=None)
+        for row, (each, names) in zip(rows, found, strict=True):
+            table.add_row(
+                each.name,
+                "yes" if row["there"] else "no",
+                ", ".join(names),
+                each.licence,
+                each.page,
+            )
+        Console(soft_wrap=False).print(table)
+
+
+@app.command("check")
+def check_command(name: _Name, root: _Root = None) -> None:
+    """Read the files of a problem and say which is missing or wrong, with its page and licence."""
+    with told():
+        place(root)
+        wrong = 0
+        for each in _sets(name):
+            complaints = list(each.complaints())
+            if not complaints:
+                for recipe in each.recipes(each.folder()):
+                    complaints += damaged(each.folder(), recipe)
+            for line in complaints:
+                typer.echo(line)
+            wrong += len(complaints)
+            state = f"{len(complaints)} wrong" if complaints else "all well"
+            typer.echo(f"{each.name}: {state}. Licence: {each.licence}. Page: {each.page}")
+        if wrong:
+            raise typer.Exit(1)
+
+
+@app.command("prepare")
+def prepare_command(name: _Name, root: _Root = None) -> None:
+    """Decode the files of a problem once, into arrays beside them; a run that was stopped goes on."""
+    with told():
+        place(root)
+        for each in _sets(name):
+            folder = each.folder()
+            recipes = each.recipes(folder)
+            if not recipes:
+                typer.echo(f"{each.name}: nothing to prepare, its files are read as they are")
+            for recipe in recipes:
+                if not os.access(folder, os.W_OK):
+                    raise ValueError(
+                        f"{folder} cannot be written to; put a copy, or links to its files, into a folder of "
+                        "yours and name that by --root"
+                    )
+                with Progress(
+                    TextColumn("{task.description}"),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TimeRemainingColumn(),
+                    console=Console(stderr=True),
+                ) as bar:
+                    row = bar.add_task(f"{each.name} {recipe.key}", total=len(recipe.items))
+                    there = build(
+                        folder,
+                        recipe,
+                        lambda done, of, bar=bar, row=row: bar.update(
+                            row, completed=done, total=of
+                        ),
+                    )
+                typer.echo(there)
+
+
+def _show(bar: Progress, row: TaskID, done: int, of: int) -> None:
+    bar.update(row, completed=done, total=of)
+
+
+def _sets(name: str) -> tuple[DataSet, ...]:
+    found = data_sets(name)
+    if not found:
+        raise ValueError(f"problem {name!r} reads no files")
+    return found
+
+
+def _all() -> Iterator[tuple[DataSet, list[str]]]:
+    """Every data set once, with the problems that read it."""
+    readers: dict[str, tuple[DataSet, list[str]]] = {}
+    for name in PROBLEMS:
+        for each in data_sets(name):
+            readers.setdefault(each.name, (each, []))[1].append(name)
+    yield from readers.values()
+
+
+def _missing(each: DataSet) -> Iterator[str]:
+    """Required files that are not there; their content is not looked at."""
+    try:
+        folder = each.folder()
+    except ValueError as error:
+        yield str(error)
+        return
+    for name in each.files:
+        there = any(folder.glob(name)) or (folder / f"{name}.gz").exists()
+        if not there and name not in each.optional:
+            yield name

@@ -1,0 +1,1 @@
+"""Problems that are computed: nothing is read."""

@@ -91,7 +91,7 @@ def test_options_of_the_command_replace_keys_of_the_study(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "digitz"], "there is no study 'digitz'; known: digits"),
+        (["run", "digitz"], "there is no problem 'digitz'; did you mean 'digits'?"),
         (["run", "none.toml"], "there is no file 'none.toml'"),
         (["run", "study.toml", "--executor", "cloud"], "known: local, inline"),
         (["run", "study.toml", "--learning-rates", "a,b"], "takes numbers separated by commas"),

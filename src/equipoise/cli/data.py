@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -133,13 +134,7 @@ def prepare_command(name: _Name, root: _Root = None) -> None:
                     console=Console(stderr=True),
                 ) as bar:
                     row = bar.add_task(f"{each.name} {recipe.key}", total=len(recipe.items))
-                    there = build(
-                        folder,
-                        recipe,
-                        lambda done, of, bar=bar, row=row: bar.update(
-                            row, completed=done, total=of
-                        ),
-                    )
+                    there = build(folder, recipe, partial(_show, bar, row))
                 typer.echo(there)
 
 

@@ -137,7 +137,7 @@ def test_a_model_that_cannot_be_built_is_told_before_the_first_trial(call):
             "is for --executor local",
         ),
         (["run", "study.toml", "--time-limit", "0"], "time_limit is 0"),
-        (["run", "."], "there is no study '.'"),
+        (["run", "."], "there is no problem '.'"),
         (["report", "."], "is a folder"),
         (["report", "newer.db"], "has schema 99"),
         (["report", "damaged.db"], "is damaged"),

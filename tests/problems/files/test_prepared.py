@@ -138,7 +138,10 @@ def test_arrays_of_other_files_are_not_taken(tmp_path):
 
 def test_a_row_of_another_shape_is_named(tmp_path):
     wrong = Recipe(
-        key="w", items=("7.png",), layout={"x": ((2,), "int8")}, decode=lambda f, i: {"x": np.ones(3)}
+        key="w",
+        items=("7.png",),
+        layout={"x": ((2,), "int8")},
+        decode=lambda f, i: {"x": np.ones(3)},
     )
     with pytest.raises(ValueError, match=r"7\.png: x has the shape \[3\] and should have \[2\]"):
         build(tmp_path, wrong)

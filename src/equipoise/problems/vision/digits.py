@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional
 
-from equipoise.nn import TrunkAndHeads
+from equipoise.nn import Trunk, architecture
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.metrics import accuracy, rmse
@@ -131,27 +131,33 @@ def examples(split: SplitName) -> Tensors:
     )
 
 
-def trunk(width: int) -> nn.Module:
+def trunk(width: int) -> Trunk:
     """A small convolutional network from canvases ``[B, 1, 12, 12]`` to features ``[B, width]``."""
     channels = width // 4
-    return nn.Sequential(
-        nn.Conv2d(1, channels, kernel_size=4, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(channels * (CANVAS // 2 - 1) ** 2, width),
-        nn.ReLU(),
-    )
+
+    def stages() -> list[nn.Module]:
+        return [
+            nn.Sequential(nn.Conv2d(1, channels, kernel_size=4, stride=2), nn.ReLU()),
+            nn.Sequential(
+                nn.Flatten(), nn.Linear(channels * (CANVAS // 2 - 1) ** 2, width), nn.ReLU()
+            ),
+        ]
+
+    return Trunk(stages, (channels, width))
 
 
-def digits(width: int = 64, tasks: Sequence[str] | None = None) -> Problem:
+def digits(
+    arch: str = "hard_sharing", width: int = 64, tasks: Sequence[str] | None = None
+) -> Problem:
     """Recognise two overlapping digits and restore one of them.
 
     Args:
+        arch: architecture of the network, see :data:`equipoise.nn.ARCHITECTURES`.
         width: number of shared features; the channels of the trunk follow it.
         tasks: some of ``"left"``, ``"right"`` and ``"reconstruct"``; None for all.
 
     Raises:
-        ValueError: ``width`` is below 8, or a task is unknown.
+        ValueError: ``width`` is below 8, or an architecture or task is unknown.
 
     References:
         The task layout follows MultiMNIST (Sabour et al., *Dynamic Routing Between Capsules*, NeurIPS
@@ -163,8 +169,8 @@ def digits(width: int = 64, tasks: Sequence[str] | None = None) -> Problem:
 
     def model(names: Sequence[str]) -> nn.Module:
         outputs = {"left": 10, "right": 10, "reconstruct": DIGIT * DIGIT}
-        body = trunk(width)
-        return TrunkAndHeads(body, {name: nn.Linear(width, outputs[name]) for name in names})
+        heads = {name: nn.Linear(width, outputs[name]) for name in names}
+        return architecture(arch, trunk(width), heads)
 
     return Problem(
         name="digits",

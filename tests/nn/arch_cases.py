@@ -74,9 +74,7 @@ def maps() -> Trunk:
 def pooled() -> Trunk:
     below = maps()
     tail = nn.Sequential
-    return Trunk(
-        lambda: [*below.stages(), tail(nn.AdaptiveAvgPool2d(1), nn.Flatten())], (4, 5, 5)
-    )
+    return Trunk(lambda: [*below.stages(), tail(nn.AdaptiveAvgPool2d(1), nn.Flatten())], (4, 5, 5))
 
 
 def tokens() -> Trunk:

@@ -50,7 +50,9 @@ def test_gates_on_the_input_are_the_papers_equation() -> None:
         for row, example in enumerate(x):
             scores = model.gates[task].scores.weight @ example
             total = sum(s.exp() for s in scores)
-            z = sum(s.exp() / total * e(example) for s, e in zip(scores, model.experts, strict=True))
+            z = sum(
+                s.exp() / total * e(example) for s, e in zip(scores, model.experts, strict=True)
+            )
             assert torch.allclose(got[task][row], model.heads[task](z), atol=1e-12)
 
 

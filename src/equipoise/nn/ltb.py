@@ -184,6 +184,8 @@ class LTB(MultiTask):
             for j, node in enumerate(path):
                 if path[: j + 1] not in known:
                     known[path[: j + 1]] = stages[j][node](known[path[:j]])
+        if share is None:
+            return self.read({task: known[tree[task]] for task in wanted})
         ends = list(dict.fromkeys(tree[task] for task in wanted))
         stacked, whole = _stacked([known[end] for end in ends])
         views = self.views(stacked, share, wanted)
@@ -220,7 +222,7 @@ class Branch(nn.Module):
         drawn = ((self.logits + noise) * learns / tau).softmax(0)
         if hard:
             one = nn.functional.one_hot(drawn.argmax(), len(drawn)).to(drawn)
-            drawn = torch.where(learns, one + drawn - drawn.detach(), drawn)
+            drawn = torch.where(learns, one + (drawn - drawn.detach()), drawn)
         return drawn[None]
 
 

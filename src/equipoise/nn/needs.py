@@ -1,0 +1,28 @@
+"""Libraries that only some networks and problems need."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class MissingLibraryError(ImportError, ValueError):
+    """A library is not installed: an import error, and something that a user can mend."""
+
+
+def needs(module: str, extra: str) -> Any:
+    """A module of a library that an extra of this package installs.
+
+    Args:
+        module: its dotted name.
+        extra: which one installs it.
+
+    Raises:
+        MissingLibraryError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingLibraryError(
+            f'this needs {error.name}; install it with: pip install "equipoise[{extra}]"'
+        ) from None

@@ -1,0 +1,133 @@
+"""Networks with an answer at every pixel: a trunk that the tasks share, and a head for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from equipoise.nn import Trunk, architecture
+from equipoise.problems.vision.dense_tasks import Answer
+
+DEFAULT_WIDTH: Mapping[str, int] = {"small": 32, "segnet": 64}
+NETWORKS = ("small", "segnet", "resnet18", "resnet34", "resnet50", "resnet101")
+
+
+def builder(
+    answers: Sequence[Answer],
+    size: tuple[int, int],
+    network: str,
+    arch: str,
+    width: int | None = None,
+    weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[[Sequence[str]], nn.Module]:
+    """A function from task names to a fresh network.
+
+    Args:
+        answers: what it may be asked for.
+        size: height and width of images and answers.
+        network: the trunk, of :data:`NETWORKS`.
+        arch: how tasks share it, see :func:`equipoise.nn.architecture`.
+        width: channels of the first stage of ``"small"`` and ``"segnet"``; None: as published.
+        weights: path of a state dict to begin a residual network with.
+        options: of the architecture.
+
+    Raises:
+        ValueError: there is no such network, or it does not take a width or weights.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"there is no network {network!r}; known: {', '.join(NETWORKS)}")
+    residual = network.startswith("resnet")
+    if residual and width is not None:
+        raise ValueError(f"network {network!r} has no width; choose another depth, or 'segnet'")
+    if not residual and weights is not None:
+        raise ValueError(f"network {network!r} takes no weights; those of ImageNet are of a resnet")
+    if width is not None and width < 4:
+        raise ValueError(f"width is {width}, but the network needs 4 channels or more")
+    if min(size) < 8:
+        raise ValueError(f"size is {list(size)}, but the network needs 8 pixels or more")
+    by_name = {answer.name: answer for answer in answers}
+
+    def model(names: Sequence[str]) -> nn.Module:
+        trunk = _trunk(network, width, weights)
+        heads = {name: _head(network, trunk, by_name[name].channels, size) for name in names}
+        return architecture(arch, trunk, heads, **(options or {}))
+
+    return model
+
+
+def small(width: int = 32) -> Trunk:
+    """A small encoder-decoder: to a quarter of the size, dilated blocks there, and back to the half.
+
+    Args:
+        width: channels at the half.
+    """
+
+    def stages() -> list[nn.Module]:
+        return [
+            _convolution(3, width, stride=2),
+            nn.Sequential(_convolution(width, 2 * width, stride=2), _Block(2 * width, 1)),
+            nn.Sequential(_Block(2 * width, 2), _Block(2 * width, 4)),
+            nn.Sequential(
+                nn.Upsample(scale_factor=2, mode="bilinear"), _convolution(2 * width, width)
+            ),
+        ]
+
+    return Trunk(stages, (width, 2 * width, 2 * width, width))
+
+
+class Resized(nn.Module):
+    """A head whose answer has the size of the image.
+
+    Args:
+        head: maps features ``Tensor[B, F, h, w]`` to an answer ``Tensor[B, C, h, w]``.
+        size: height and width of the image.
+    """
+
+    def __init__(self, head: nn.Module, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.head = head
+        self.size = size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The answer ``Tensor[B, C, H, W]``."""
+        found: Tensor = self.head(features)
+        if found.shape[-2:] == self.size:
+            return found
+        return functional.interpolate(found, self.size, mode="bilinear")
+
+
+class _Block(nn.Module):
+    """Two convolutions beside the identity."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.first = _convolution(channels, channels, dilation=dilation)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.second(self.first(x)))
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _trunk(network: str, width: int | None, weights: str | None) -> Trunk:
+    return small(width or DEFAULT_WIDTH["small"])
+
+
+def _head(network: str, trunk: Trunk, channels: int, size: tuple[int, int]) -> nn.Module:
+    features = trunk.features
+    head = nn.Sequential(_convolution(features, features), nn.Conv2d(features, channels, 1))
+    return Resized(head, size)

@@ -11,7 +11,7 @@ from equipoise.problems.files import DataSet, Recipe
 from equipoise.problems.vision import cityscapes_folders, dense_tasks, npy_folders
 from equipoise.problems.vision.dense_networks import builder
 from equipoise.problems.vision.dense_tasks import Answer
-from equipoise.problems.vision.pictures import Pictures, Row, held_out, reader
+from equipoise.problems.vision.pictures import Pictures, Row, complaints, held_out, reader
 
 SIZE = (128, 256)
 DEPTH = dense_tasks.depth(inverse=True)
@@ -117,8 +117,7 @@ def _examined(folder: Path) -> Iterable[str]:
                 yield from npy_folders.examined(DATASET, folder, _folders(classes))
     if official:
         for recipe in _recipes(folder):
-            for item in recipe.items:
-                recipe.decode(folder, item)
+            yield from complaints(folder, recipe)
 
 
 def _recipes(folder: Path) -> list[Recipe]:

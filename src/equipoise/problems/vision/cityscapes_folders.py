@@ -84,7 +84,9 @@ def _row(data: DataSet, folder: Path, item: str, size: tuple[int, int]) -> Row:
     image = picture(data, paths[IMAGES], ["RGB"])
     whole = image.shape[:2]
     labels = picture(data, paths[LABELS], ["L", "I"])
-    labels = checked(labels.astype(np.int16), "classes", whole, partial(data.wrong, paths[LABELS]), 128)
+    labels = checked(
+        labels.astype(np.int16), "classes", whole, partial(data.wrong, paths[LABELS]), 128
+    )
     if labels.max() > LAST_ID:
         raise data.wrong(paths[LABELS], f"there is a label id of {labels.max()} beyond {LAST_ID}")
     # Pillow has called pictures of 16 bits by both names.
@@ -113,4 +115,5 @@ def to_7(classes: NDArray[np.int8]) -> NDArray[np.int8]:
 
 def inverse_depth(stored: NDArray[Any]) -> NDArray[np.float32]:
     """In 1 / m, of a stored disparity p: (p - 1) / 256 pixels, and none where p is 0."""
-    return (np.maximum(stored - 1, 0) / (256 * METRES_PIXELS)).astype(np.float32)
+    found: NDArray[np.float32] = np.maximum(stored - 1, 0) / np.float32(256 * METRES_PIXELS)
+    return found

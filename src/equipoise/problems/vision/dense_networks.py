@@ -10,10 +10,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.nn import Trunk, architecture
+from equipoise.nn.backbones import aspp_head, dense_head, resnet, segnet
 from equipoise.problems.vision.dense_tasks import Answer
 
-DEFAULT_WIDTH: Mapping[str, int] = {"small": 32, "segnet": 64}
-NETWORKS = ("small", "segnet", "resnet18", "resnet34", "resnet50", "resnet101")
+# The trunks, and the channels of their first stage as published.
+NETWORKS: Mapping[str, int] = {
+    "small": 32,
+    "segnet": 64,
+    "resnet18": 64,
+    "resnet34": 64,
+    "resnet50": 64,
+    "resnet101": 64,
+}
+# SegNet halves the image five times; the others are content with this.
+LEAST = 8
 
 
 def builder(
@@ -30,31 +40,36 @@ def builder(
     Args:
         answers: what it may be asked for.
         size: height and width of images and answers.
-        network: the trunk, of :data:`NETWORKS`.
+        network: the trunk, of :data:`NETWORKS`: a small encoder-decoder, SegNet, or a dilated ResNet with
+            a pyramid of dilations (ASPP) as the head of each task.
         arch: how tasks share it, see :func:`equipoise.nn.architecture`.
-        width: channels of the first stage of ``"small"`` and ``"segnet"``; None: as published.
-        weights: path of a state dict to begin a residual network with.
+        width: channels of the first stage; None: as published.
+        weights: path of a state dict to begin a ResNet with; images are given to it as they are, in [0, 1].
         options: of the architecture.
 
     Raises:
-        ValueError: there is no such network, or it does not take a width or weights.
+        ValueError: there is no such network, it takes no weights, or the images are too small for it.
     """
     if network not in NETWORKS:
         raise ValueError(f"there is no network {network!r}; known: {', '.join(NETWORKS)}")
-    residual = network.startswith("resnet")
-    if residual and width is not None:
-        raise ValueError(f"network {network!r} has no width; choose another depth, or 'segnet'")
-    if not residual and weights is not None:
+    if weights is not None and not network.startswith("resnet"):
         raise ValueError(f"network {network!r} takes no weights; those of ImageNet are of a resnet")
-    if width is not None and width < 4:
+    channels = NETWORKS[network] if width is None else width
+    if channels < 4:
         raise ValueError(f"width is {width}, but the network needs 4 channels or more")
-    if min(size) < 8:
-        raise ValueError(f"size is {list(size)}, but the network needs 8 pixels or more")
+    least = 32 if network == "segnet" else LEAST
+    if min(size) < least:
+        raise ValueError(
+            f"size is {list(size)}, but network {network!r} needs {least} pixels or more"
+        )
     by_name = {answer.name: answer for answer in answers}
 
     def model(names: Sequence[str]) -> nn.Module:
-        trunk = _trunk(network, width, weights)
-        heads = {name: _head(network, trunk, by_name[name].channels, size) for name in names}
+        trunk = _trunk(network, channels, weights)
+        heads = {
+            name: _head(network, trunk.features, channels, by_name[name].channels, size)
+            for name in names
+        }
         return architecture(arch, trunk, heads, **(options or {}))
 
     return model
@@ -123,11 +138,20 @@ def _convolution(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) 
     )
 
 
-def _trunk(network: str, width: int | None, weights: str | None) -> Trunk:
-    return small(width or DEFAULT_WIDTH["small"])
+def _trunk(network: str, width: int, weights: str | None) -> Trunk:
+    if network == "small":
+        return small(width)
+    if network == "segnet":
+        return segnet(width)
+    return resnet(int(network.removeprefix("resnet")), width, dilated=True, weights=weights)
 
 
-def _head(network: str, trunk: Trunk, channels: int, size: tuple[int, int]) -> nn.Module:
-    features = trunk.features
-    head = nn.Sequential(_convolution(features, features), nn.Conv2d(features, channels, 1))
-    return Resized(head, size)
+def _head(
+    network: str, features: int, width: int, outputs: int, size: tuple[int, int]
+) -> nn.Module:
+    if network == "small":
+        head = nn.Sequential(_convolution(features, features), nn.Conv2d(features, outputs, 1))
+        return Resized(head, size)
+    if network == "segnet":
+        return dense_head(features, outputs)
+    return aspp_head(features, outputs, width=4 * width, size=size)

@@ -14,7 +14,7 @@ from typing import Any
 
 from equipoise.problems.files import DataError, DataSet, Recipe
 from equipoise.problems.vision.dense_tasks import Answer
-from equipoise.problems.vision.pictures import IMAGE, Row, layout
+from equipoise.problems.vision.pictures import IMAGE, Row, complaints, layout
 from equipoise.problems.vision.pixels import array, checked
 
 
@@ -96,9 +96,7 @@ def _row(
     return found
 
 
-def examined(
-    data: DataSet, folder: Path, answers: Mapping[str, Answer]
-) -> Iterator[str]:
+def examined(data: DataSet, folder: Path, answers: Mapping[str, Answer]) -> Iterator[str]:
     """What is wrong with the files of all parts, a sentence each; they may have any one size."""
     for part in ("train", "val"):
         try:
@@ -107,8 +105,4 @@ def examined(
         except DataError as error:
             yield str(error)
             continue
-        for item in every.items:
-            try:
-                every.decode(folder, item)
-            except DataError as error:
-                yield str(error)
+        yield from complaints(folder, every)

@@ -10,7 +10,7 @@ from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataSet, Recipe
 from equipoise.problems.vision import dense_tasks, npy_folders, nyuv2_mat
 from equipoise.problems.vision.dense_networks import builder
-from equipoise.problems.vision.pictures import Pictures, held_out, reader
+from equipoise.problems.vision.pictures import Pictures, complaints, held_out, reader
 
 CLASSES = 13
 SIZE = (288, 384)
@@ -94,8 +94,7 @@ def _examined(folder: Path) -> Iterable[str]:
     if there:
         nyuv2_mat.divided(DATASET, folder)
         every = nyuv2_mat.recipe(DATASET, folder, (SEGMENTATION, DEPTH), SIZE)
-        for item in every.items:
-            every.decode(folder, item)
+        yield from complaints(folder, every)
 
 
 def _recipes(folder: Path) -> list[Recipe]:
@@ -119,7 +118,11 @@ DATASET = DataSet(
     # One layout is enough, which the look into the files sees to.
     optional=frozenset(
         {
-            *(f"{part}/{folder}/*.npy" for part in ("train", "val") for folder in ("image", *FOLDERS)),
+            *(
+                f"{part}/{folder}/*.npy"
+                for part in ("train", "val")
+                for folder in ("image", *FOLDERS)
+            ),
             *nyuv2_mat.FILES,
         }
     ),

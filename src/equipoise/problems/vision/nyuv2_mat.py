@@ -25,9 +25,7 @@ FILES = (LABELED, SPLITS, TO_40, TO_13)
 NAMES = 894
 
 
-def recipe(
-    data: DataSet, folder: Path, answers: Sequence[Answer], size: tuple[int, int]
-) -> Recipe:
+def recipe(data: DataSet, folder: Path, answers: Sequence[Answer], size: tuple[int, int]) -> Recipe:
     """How images and their answers are read: segmentation and depth; there are no normals.
 
     Raises:
@@ -85,7 +83,8 @@ def merged(data: DataSet, folder: Path) -> NDArray[np.int8]:
         raise data.wrong(path, "it holds no classMapping13") from None
     to_13 = _whole(data, path, {"labels13": inner}, "labels13", 13, 40)
     through = np.concatenate([[0], to_13])[np.concatenate([[0], to_40])]
-    return (through - 1).astype(np.int8)
+    found: NDArray[np.int8] = (through - 1).astype(np.int8)
+    return found
 
 
 def _whole(
@@ -108,7 +107,9 @@ def _row(
     sets = _opened(data, folder)
     try:
         # MATLAB stores columns first: [3, W, H] and [W, H].
-        image, labels, depth = (np.asarray(sets[name][item]).T for name in ("images", "labels", "depths"))
+        image, labels, depth = (
+            np.asarray(sets[name][item]).T for name in ("images", "labels", "depths")
+        )
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise data.wrong(path, f"image {item + 1} cannot be read ({error})") from None
 
@@ -142,7 +143,9 @@ def _file(data: DataSet, path: Path, changed: int, length: int) -> Any:
         sets = {name: file[name] for name in ("images", "labels", "depths")}
         shapes = [sets[name].shape for name in ("images", "labels", "depths")]
     except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
-        raise data.wrong(path, f"it cannot be read as the MATLAB file it should be ({error})") from None
+        raise data.wrong(
+            path, f"it cannot be read as the MATLAB file it should be ({error})"
+        ) from None
     image, labels, depth = shapes
     if len(image) != 4 or image[1] != 3 or labels != depth or (image[0], *image[2:]) != labels:
         raise data.wrong(path, f"its images, labels and depths have the shapes {shapes}")

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from equipoise.problems.data import Batch
-from equipoise.problems.files import Recipe, ready
+from equipoise.problems.files import DataError, Recipe, ready
 from equipoise.problems.vision.dense_tasks import Answer, Kind
 
 Row = Mapping[str, NDArray[Any]]
@@ -214,4 +214,21 @@ def nearest(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for new, old in zip(size, values.shape[:2], strict=True)
     )
-    return values[rows][:, columns]
+    found: NDArray[Any] = values[rows][:, columns]
+    return found
+
+
+def complaints(folder: Path, recipe: Recipe) -> Iterator[str]:
+    """What is wrong with each of the files of a recipe, a sentence each."""
+    for item in recipe.items:
+        wrong = _complaint(folder, recipe, item)
+        if wrong:
+            yield wrong
+
+
+def _complaint(folder: Path, recipe: Recipe, item: str) -> str:
+    try:
+        recipe.decode(folder, item)
+    except DataError as error:
+        return str(error)
+    return ""

@@ -221,7 +221,8 @@ def _lit(view: _View) -> Array:
     paint = np.stack(view.paints).T[:, view.surface]
     size = np.maximum(paint[6], 1e-3) / np.float32(np.pi)
     waves = [
-        np.sin((at[axis] + paint[place]) / size) for axis, place in zip(range(3), (7, 8, 7), strict=True)
+        np.sin((at[axis] + paint[place]) / size)
+        for axis, place in zip(range(3), (7, 8, 7), strict=True)
     ]
     checks = waves[0] * waves[1] * waves[2] > 0
     stripes = np.sin((at[0] + np.float32(0.6) * at[1] + np.float32(0.8) * at[2]) / size) > 0
@@ -232,7 +233,9 @@ def _lit(view: _View) -> Array:
     towards = lamp.astype(np.float32)[:, None] - at
     far = np.square(towards).sum(0)
     facing = np.maximum((towards * view.normals).sum(0) / np.sqrt(far + 1e-6), 0)
-    weak, strong, noise = (np.float32(draw.uniform(*span)) for span in ((0.25, 0.5), (0.6, 1.2), (0.01, 0.05)))
+    weak, strong, noise = (
+        np.float32(draw.uniform(*span)) for span in ((0.25, 0.5), (0.6, 1.2), (0.01, 0.05))
+    )
     bright = weak + strong * facing / (1 + np.float32(0.12) * far)
     tint = draw.uniform(0.85, 1.1, 3).astype(np.float32)[:, None]
     image = colour * bright * tint + noise * draw.standard_normal(colour.shape, np.float32)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 
 from equipoise.problems.base import Problem, SplitName
@@ -58,16 +57,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 def examples(split: SplitName, rows: int, size: tuple[int, int], seed: int) -> Tensors:
     """Rooms of a split: each has a seed of its own, that of the split and its number."""
     found = [render([seed, SPLITS.index(split), row], *size) for row in range(rows)]
-    answers = {
-        "segmentation": np.stack([room.classes for room in found]),
-        "depth": np.stack([room.depth for room in found]),
-        "normals": np.stack([room.normals for room in found]),
-    }
     return Tensors(
         torch.stack([image(room.image) for room in found]),
         {
-            answer.name: torch.stack([target(row, answer.kind) for row in answers[answer.name]])
-            for answer in ANSWERS
+            "segmentation": torch.stack([target(room.classes, "classes") for room in found]),
+            "depth": torch.stack([target(room.depth, "depth") for room in found]),
+            "normals": torch.stack([target(room.normals, "normals") for room in found]),
         },
     )
 
@@ -98,7 +93,9 @@ def scenes(
         ValueError: there are too few rooms, or an option is unknown or out of range.
     """
     if rows < 8:
-        raise ValueError(f"rows is {rows}, but validation and test need two rooms each: give 8 or more")
+        raise ValueError(
+            f"rows is {rows}, but validation and test need two rooms each: give 8 or more"
+        )
     high, wide = (int(number) for number in size)
     model = builder(ANSWERS, (high, wide), network, arch, width, options=arch_options)
 

@@ -129,24 +129,23 @@ def _row(
 
 
 def _opened(data: DataSet, folder: Path) -> Any:
+    """The images, labels and depths of the file, of which each image is read when it is asked for."""
     path = data.within(folder, LABELED)
     seen = path.stat()
-    return _file(data, path, seen.st_mtime_ns, seen.st_size)
-
-
-# Opened once a process; another file of that name is opened anew.
-@lru_cache(maxsize=4)
-def _file(data: DataSet, path: Path, changed: int, length: int) -> Any:
-    h5py = needs("h5py", "vision")
     try:
-        file = h5py.File(path, "r")
-        sets = {name: file[name] for name in ("images", "labels", "depths")}
-        shapes = [sets[name].shape for name in ("images", "labels", "depths")]
+        return _sets(path, seen.st_mtime_ns, seen.st_size)
     except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
         raise data.wrong(
             path, f"it cannot be read as the MATLAB file it should be ({error})"
         ) from None
-    image, labels, depth = shapes
+
+
+# Opened once a process; another file of that name is opened anew.
+@lru_cache(maxsize=4)
+def _sets(path: Path, changed: int, length: int) -> Any:
+    file = needs("h5py", "vision").File(path, "r")
+    sets = {name: file[name] for name in ("images", "labels", "depths")}
+    image, labels, depth = (sets[name].shape for name in sets)
     if len(image) != 4 or image[1] != 3 or labels != depth or (image[0], *image[2:]) != labels:
-        raise data.wrong(path, f"its images, labels and depths have the shapes {shapes}")
+        raise ValueError(f"images {image}, labels {labels} and depths {depth} do not go together")
     return sets

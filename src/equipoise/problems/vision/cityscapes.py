@@ -14,6 +14,8 @@ from equipoise.problems.vision.dense_tasks import Answer
 from equipoise.problems.vision.pictures import Pictures, Row, complaints, held_out, reader
 
 SIZE = (128, 256)
+# Images that are scored at a time.
+PIECE = 32
 DEPTH = dense_tasks.depth(inverse=True)
 SEGMENTATION = {count: dense_tasks.classes("segmentation", count) for count in (7, 19)}
 
@@ -207,14 +209,14 @@ def cityscapes(
             read = _merged(read)
         train, validation = held_out(len(recipe.items))
         rows = {"train": train, "validation": validation, "test": range(len(recipe.items))}
-        return Pictures(read, rows[split], answers, augment)
+        return Pictures(read, rows[split], answers, augment, PIECE)
 
     return Problem(
         name="cityscapes",
         tasks=tuple(answer.task for answer in answers),
         data=data,
         model=builder(answers, (high, wide), network, arch, width, weights, arch_options),
-        piece=32,
+        piece=PIECE,
         about=(
             "Photographs of streets: name what is seen at every pixel, and tell one over how far away it "
             "is. A fifth of the training images is held out for validation, and the official validation "

@@ -14,6 +14,8 @@ from equipoise.problems.vision.pictures import Pictures, complaints, held_out, r
 
 CLASSES = 13
 SIZE = (288, 384)
+# Images that are scored at a time.
+PIECE = 8
 SEGMENTATION = dense_tasks.classes("segmentation", CLASSES)
 DEPTH = dense_tasks.depth()
 NORMALS = dense_tasks.normals()
@@ -190,14 +192,14 @@ def nyuv2(
             "validation": [train[row] for row in validation],
             "test": test,
         }
-        return Pictures(reader(folder, recipe), rows[split], answers, augment)
+        return Pictures(reader(folder, recipe), rows[split], answers, augment, PIECE)
 
     return Problem(
         name="nyuv2",
         tasks=tuple(answer.task for answer in answers),
         data=data,
         model=builder(answers, (high, wide), network, arch, width, weights, arch_options),
-        piece=8,
+        piece=PIECE,
         about=(
             "Photographs of rooms: name what is seen at every pixel, tell how far away it is, and which "
             "way it faces. A fifth of the training images is held out for validation."

@@ -16,6 +16,8 @@ CLASSES = 21
 # Background, head, torso, upper and lower arms, upper and lower legs.
 PARTS = 7
 SIZE = (512, 512)
+# Images that are scored at a time.
+PIECE = 8
 ANSWERS = (
     dense_tasks.classes("segmentation", CLASSES),
     dense_tasks.classes("human_parts", PARTS),
@@ -126,14 +128,14 @@ def pascal_context(
         recipe = pascal_folders.recipe(DATASET, folder, SPLITS[split], ANSWERS, (high, wide))
         train, validation = held_out(len(recipe.items))
         rows = {"train": train, "validation": validation, "test": range(len(recipe.items))}
-        return Pictures(reader(folder, recipe), rows[split], ANSWERS, augment)
+        return Pictures(reader(folder, recipe), rows[split], ANSWERS, augment, PIECE)
 
     return Problem(
         name="pascal_context",
         tasks=tuple(answer.task for answer in ANSWERS),
         data=data,
         model=builder(ANSWERS, (high, wide), network, arch, width, weights, arch_options),
-        piece=8,
+        piece=PIECE,
         about=(
             "Photographs of all kinds: name what is seen at every pixel and the parts of people, and tell "
             "what stands out, which way surfaces face, and where regions end. A fifth of the training "

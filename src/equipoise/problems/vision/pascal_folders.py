@@ -40,6 +40,9 @@ PARTS = {
     **dict.fromkeys(("lfoot", "llleg", "rfoot", "rlleg"), 6),
 }
 LAST_LABEL = 459
+# Below this length the stored bytes do not tell a direction.
+SHORTEST = np.float32(0.5)
+TINY = np.float32(1e-6)
 # The normals come from a network that was trained on NYUv2. They count where the label of PASCAL-Context is
 # one of these: names that NYUv2 has too, and "tvmonitor".
 INDOORS = (
@@ -186,7 +189,7 @@ def _normals(data: DataSet, folder: Path, item: str) -> NDArray[np.float32]:
     values = picture(data, folder / "normals_distill" / f"{item}.png", ["RGB"])
     normals = values.astype(np.float32) * np.float32(2 / 255) - 1
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    found: NDArray[np.float32] = normals / np.maximum(length, np.float32(1e-6))
+    found: NDArray[np.float32] = np.where(length < SHORTEST, 0, normals / (length + TINY))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,8 +25,9 @@ Row = Mapping[str, NDArray[Any]]
 IMAGE = "image"
 # How far it is zoomed in, as the published loaders of NYUv2 have it.
 SCALES = (1.0, 1.2, 1.5)
-# Batches that are read while the network works on one.
+# Batches that are read while the network works on one, and threads that read them.
 AHEAD = 2
+THREADS = 4
 # How rows are kept: shape behind height and width, and type.
 LAYOUTS: Mapping[Kind, tuple[tuple[int, ...], str]] = {
     "classes": ((), "int8"),
@@ -49,12 +50,14 @@ class Pictures:
         answers: what there is beside the image.
         augment: whether training batches, those with a seed, are zoomed and flipped at random. What happens
             to an example depends on the seed and on its number.
+        most: images in a batch that is read in order, where more would not fit into memory.
     """
 
     read: Callable[[int], Row]
     rows: Sequence[int]
     answers: tuple[Answer, ...]
     augment: bool = False
+    most: int = 32
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,34 +69,42 @@ class Pictures:
     def batches(self, size: int, seed: int | None) -> Iterator[Batch]:
         """See :meth:`~equipoise.problems.Source.batches`; the next ones are read beside the training."""
         if seed is None:
-            rows = list(self.rows)
+            rows, size = list(self.rows), min(size, self.most)
         else:
             size = min(size, len(self.rows))
             random = torch.Generator().manual_seed(seed)
             order = torch.randperm(len(self.rows), generator=random)
             rows = [self.rows[i] for i in order[: self.steps(size) * size]]
         parts = iter([rows[start : start + size] for start in range(0, len(rows), size)])
-        pool = ThreadPoolExecutor(1)
+        pool = ThreadPoolExecutor(THREADS)
+
+        def asked(count: int) -> list[list[Future[dict[str, Tensor]]]]:
+            return [
+                [pool.submit(self.example, row, seed) for row in part]
+                for part in islice(parts, count)
+            ]
+
         try:
-            waiting = deque(pool.submit(self.batch, part, seed) for part in islice(parts, AHEAD))
+            waiting = deque(asked(AHEAD))
             while waiting:
-                batch = waiting.popleft().result()
-                waiting.extend(pool.submit(self.batch, part, seed) for part in islice(parts, 1))
-                yield batch
+                examples = [each.result() for each in waiting.popleft()]
+                waiting.extend(asked(1))
+                yield self._together(examples)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def batch(self, rows: Sequence[int], seed: int | None) -> Batch:
-        """Some rows as a batch."""
-        kinds = {answer.name: answer.kind for answer in self.answers}
-        examples = [self.example(row, kinds, seed) for row in rows]
+    def _together(self, examples: Sequence[Mapping[str, Tensor]]) -> Batch:
         inputs = torch.stack([example[IMAGE] for example in examples])
-        targets = {name: torch.stack([each[name] for each in examples]) for name in kinds}
-        return Batch(inputs, targets, len(rows))
+        targets = {
+            answer.name: torch.stack([each[answer.name] for each in examples])
+            for answer in self.answers
+        }
+        return Batch(inputs, targets, len(examples))
 
-    def example(self, row: int, kinds: Mapping[str, Kind], seed: int | None) -> dict[str, Tensor]:
-        """A row as tensors, channels first."""
+    def example(self, row: int, seed: int | None) -> dict[str, Tensor]:
+        """A row as tensors, channels first; zoomed and flipped where there is a seed."""
         arrays = self.read(row)
+        kinds = {answer.name: answer.kind for answer in self.answers}
         found = {IMAGE: image(arrays[IMAGE])}
         found |= {name: target(arrays[name], kind) for name, kind in kinds.items()}
         if seed is None or not self.augment:

@@ -15,6 +15,15 @@ from equipoise.nn.trunk import Trunk
 # By reference, one file each; every class is built as ``Class.over(trunk, heads, **options)``.
 ARCHITECTURES: Mapping[str, str] = {
     "hard_sharing": "hard_sharing:TrunkAndHeads",
+    "cross_stitch": "cross_stitch:CrossStitch",
+    "nddr": "nddr:NDDR",
+    "mtan": "mtan:MTAN",
+    "mmoe": "mmoe:MMoE",
+    "cgc": "cgc:CGC",
+    "ple": "ple:PLE",
+    "ltb": "ltb:LTB",
+    "dselect_k": "dselect_k:DSelectK",
+    "adapters": "adapters:Adapters",
 }
 
 

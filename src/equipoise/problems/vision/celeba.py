@@ -19,7 +19,7 @@ from equipoise.problems.files.images import Pixels, names_in, pixels, wrong_amon
 from equipoise.problems.tasks import Metric, Task
 from equipoise.problems.vision.celeba_lists import ATTRIBUTES, SPLITS, lists_of
 from equipoise.problems.vision.image_trunks import image_trunk
-from equipoise.problems.vision.pictures import IMAGE, Pictures
+from equipoise.problems.vision.image_source import IMAGE, ImageSource
 
 IMAGES = "img_align_celeba"
 # Height and width of every aligned image.
@@ -114,7 +114,7 @@ DATA = (CELEBA,)
 
 def examples(
     split: SplitName, size: int = SIZE, rows: int | None = None, loss: str = "ce"
-) -> Pictures:
+) -> ImageSource:
     """Faces ``Tensor[N, 3, size, size]`` and an attribute each, ``Tensor[N]``.
 
     Raises:
@@ -124,7 +124,7 @@ def examples(
 
 
 @lru_cache(maxsize=6)
-def _examples(folder: Path, split: SplitName, size: int, rows: int | None, loss: str) -> Pictures:
+def _examples(folder: Path, split: SplitName, size: int, rows: int | None, loss: str) -> ImageSource:
     lists = lists_of(CELEBA, folder)
     own = np.flatnonzero(lists.part == SPLITS.index(split))
     if rows is not None:
@@ -133,7 +133,7 @@ def _examples(folder: Path, split: SplitName, size: int, rows: int | None, loss:
         own = np.sort(draw.permutation(own)[:most])
     labels = torch.from_numpy(lists.labels[own])
     kind = torch.int64 if loss == "ce" else torch.float32
-    found = Pictures(
+    found = ImageSource(
         folder=folder,
         recipe=recipe(folder, size),
         rows=own,

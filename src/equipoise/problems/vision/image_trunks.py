@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from equipoise.nn import Trunk
+from equipoise.nn.backbones.resnet import resnet
 
 NETWORKS = ("resnet18", "small")
 SMALL = 32
@@ -21,14 +22,15 @@ def image_trunk(network: str, width: int | None = None, weights: str | None = No
             ones.
 
     Raises:
-        ValueError: there is no such network, the width is too small, or it takes no weights.
+        ValueError: there is no such network, the width is too small, or the weights do not fit it.
+        OSError: the file of the weights cannot be read.
     """
     if network == "small":
         if weights is not None:
             raise ValueError("network 'small' takes no weights; leave them out or take 'resnet18'")
         return _small(SMALL if width is None else width)
     if network == "resnet18":
-        raise NotImplementedError
+        return resnet(18, 64 if width is None else width, weights=weights)
     raise ValueError(f"there is no network {network!r}; known: {', '.join(NETWORKS)}")
 
 

@@ -32,7 +32,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class ImageSource:
     """Images of a split with their targets; inputs are ``Tensor[B, 3, H, W]``, about -2 to 2.
 
     Attributes:

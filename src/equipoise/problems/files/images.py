@@ -71,9 +71,7 @@ def _unexpected(
 ) -> str | None:
     if original is not None and opened.size != original[::-1]:
         width, height = opened.size
-        return (
-            f"the image is {width} x {height} pixels and should be {original[1]} x {original[0]}"
-        )
+        return f"the image is {width} x {height} pixels and should be {original[1]} x {original[0]}"
     if opened.mode not in modes:
         return f"the image has the colours {opened.mode!r} and should have {' or '.join(modes)}"
     return None
@@ -95,7 +93,8 @@ def names_in(folder: Path) -> list[str]:
         DataError: the folder cannot be read.
     """
     try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        with os.scandir(folder) as entries:
+            return sorted(each.name for each in entries if not each.name.startswith("."))
     except OSError as error:
         raise DataError(
             folder, f"the folder cannot be read ({error.strerror})", "unpack the images anew"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from equipoise.problems.files import DataError, DataSet, Recipe
 from equipoise.problems.files.images import Pixels, names_in, pixels, wrong_among
 from equipoise.problems.tasks import Metric, Task
 from equipoise.problems.vision.celeba_lists import ATTRIBUTES, SPLITS, lists_of
-from equipoise.problems.vision.image_trunks import image_trunk
 from equipoise.problems.vision.image_source import IMAGE, ImageSource
+from equipoise.problems.vision.image_trunks import image_trunk
 
 IMAGES = "img_align_celeba"
 # Height and width of every aligned image.
@@ -31,7 +31,17 @@ SEED = 2018
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Epochs and schedule are not in the paper.
     "lin2022": {
-        "methods": ["uw", "dwa", "imtl_l", "mgda", "gradnorm", "pcgrad", "graddrop", "imtl_g", "cagrad"],
+        "methods": [
+            "uw",
+            "dwa",
+            "imtl_l",
+            "mgda",
+            "gradnorm",
+            "pcgrad",
+            "graddrop",
+            "imtl_g",
+            "cagrad",
+        ],
         "problem_options": {"loss": "ce", "metrics": ["accuracy"]},
         "learning_rates": [0.001],
         "seeds": 3,
@@ -43,11 +53,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "quick": {
         "methods": ["uw", "uw_o", "cagrad"],
-        "problem_options": {"network": "small", "width": 16, "rows": 256, "metrics": ["error"]},
+        "problem_options": {"network": "small", "width": 16, "rows": 600, "metrics": ["error"]},
         "learning_rates": [0.01],
         "seeds": 3,
-        "epochs": 2,
-        "batch_size": 32,
+        "epochs": 3,
+        "batch_size": 16,
     },
 }
 
@@ -124,7 +134,9 @@ def examples(
 
 
 @lru_cache(maxsize=6)
-def _examples(folder: Path, split: SplitName, size: int, rows: int | None, loss: str) -> ImageSource:
+def _examples(
+    folder: Path, split: SplitName, size: int, rows: int | None, loss: str
+) -> ImageSource:
     lists = lists_of(CELEBA, folder)
     own = np.flatnonzero(lists.part == SPLITS.index(split))
     if rows is not None:
@@ -178,7 +190,10 @@ METRICS = {
     "accuracy": Metric(name="accuracy", score=_right, higher_is_better=True, unit="%"),
     "error": Metric(name="error", score=_errors, higher_is_better=False, unit="%"),
 }
-LOSSES = {"ce": functional.cross_entropy, "bce": _binary}
+LOSSES: Mapping[str, Callable[[Any, Any], Tensor]] = {
+    "ce": functional.cross_entropy,
+    "bce": _binary,
+}
 
 
 def celeba(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,13 +13,14 @@ from numpy.typing import NDArray
 from equipoise.problems.base import SplitName
 from equipoise.problems.files import DataError, DataSet, opened
 
-ATTRIBUTES = tuple(
-    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair "
-    "Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair "
-    "Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face "
-    "Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair "
-    "Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young".split()
-)
+NAMES = """
+5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair
+Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup
+High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose
+Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat
+Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young
+"""
+ATTRIBUTES = tuple(NAMES.split())
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 # The publisher's folders, or all files beside the images.
 LABELS = ("Anno/list_attr_celeba.txt", "list_attr_celeba.txt")
@@ -121,7 +121,7 @@ def _unlike(name: bytes, values: bytes) -> str:
 
 def _named(path: Path, number: int, name: bytes) -> str:
     text = name.decode(errors="replace")
-    if not text.endswith(".jpg") or os.path.basename(text) != text or not text.isprintable():
+    if not text.endswith(".jpg") or {"/", "\\"} & set(text) or not text.isprintable():
         raise _wrong(path, f"line {number}: {text!r} is no name of an image")
     return text
 
@@ -140,7 +140,9 @@ def _parts(path: Path, names: tuple[str, ...], labels: Path) -> NDArray[np.uint8
     for row, (line, name) in enumerate(zip(lines, names, strict=True)):
         image, _, part = (each.decode(errors="replace").strip() for each in line.partition(b" "))
         if image != name:
-            raise _wrong(path, f"line {row + 1} is of {image!r} and that of {labels.name} of {name!r}")
+            raise _wrong(
+                path, f"line {row + 1} is of {image!r} and that of {labels.name} of {name!r}"
+            )
         if part not in ("0", "1", "2"):
             raise _wrong(path, f"line {row + 1}: {image} is in part {part!r}, not 0, 1 or 2")
         found[row] = int(part)

@@ -42,6 +42,7 @@ class ImageSource:
         targets: by task, in the order of ``rows``.
         crop: side of a square cut out of each image, at random and mirrored or not where the order is
             random, and from the middle where it is not; None leaves images whole.
+        most: examples of a batch in order, where more would not fit into memory.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class ImageSource:
     rows: Rows
     targets: Mapping[str, Tensor]
     crop: int | None = None
+    most: int = 256
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -88,6 +90,7 @@ class ImageSource:
         """Places in the split, batch by batch, with three numbers in [0, 1) by which each is cut."""
         if seed is None:
             middle = torch.full((len(self), 3), 0.5)
+            size = min(size, self.most)
             for start in range(0, len(self), size):
                 where = np.arange(start, min(start + size, len(self)))
                 yield where, middle[: len(where)]
@@ -106,9 +109,7 @@ class ImageSource:
             return [pool.submit(_read, array, self.rows[where])]
         return [pool.submit(self._decoded, int(place)) for place in where]
 
-    def _batch(
-        self, where: NDArray[np.int64], cuts: Tensor, asked: list[Future[Pixels]]
-    ) -> Batch:
+    def _batch(self, where: NDArray[np.int64], cuts: Tensor, asked: list[Future[Pixels]]) -> Batch:
         found = [each.result() for each in asked]
         images = torch.from_numpy(found[0] if self.prepared is not None else np.stack(found))
         if self.crop is not None:

@@ -3,6 +3,7 @@
 from equipoise.balance import Balancer
 from equipoise.methods.base import Card, GramianMethod, JacobianMethod, LossMethod
 from equipoise.methods.catalogue import method, methods
+from equipoise.monitor import Monitor
 from equipoise.solvers import NonFiniteError, SolverError
 
 __version__ = "0.1.0"
@@ -13,6 +14,7 @@ __all__ = [
     "GramianMethod",
     "JacobianMethod",
     "LossMethod",
+    "Monitor",
     "NonFiniteError",
     "SolverError",
     "__version__",

@@ -1,9 +1,9 @@
 """Balances the losses of a multi-task network, and finds out, fairly, whether balancing helped."""
 
 from equipoise.balance import Balancer
+from equipoise.diagnosis import Monitor, suggest
 from equipoise.methods.base import Card, GramianMethod, JacobianMethod, LossMethod
 from equipoise.methods.catalogue import method, methods
-from equipoise.monitor import Monitor
 from equipoise.solvers import NonFiniteError, SolverError
 
 __version__ = "0.1.0"
@@ -20,4 +20,5 @@ __all__ = [
     "__version__",
     "method",
     "methods",
+    "suggest",
 ]

@@ -12,11 +12,8 @@ from torch import Tensor
 
 from equipoise.balance import Balancer
 from equipoise.balance.naming import Losses, named
-from equipoise.gradients.parameters import Passes
-from equipoise.gradients.passes import LossScale
-from equipoise.gradients.sharded import at_parameters
+from equipoise.diagnosis.jacobians import Rows, rows_of
 from equipoise.gradients.shared import SharedParameters
-from equipoise.gradients.step import Step, stacked
 
 # Calls without a task until it is told, and looks at which its part of the update was nothing.
 ABSENT = 500
@@ -116,8 +113,8 @@ class Monitor:
         self._first: dict[str, float] = {}
         self._idle: Counter[str] = Counter()
         self._told: set[str] = set()
-        # Task gradients of the last look, the shared parameters, and where these were.
-        self._open: tuple[Tensor, list[Tensor], list[Tensor]] | None = None
+        # Task gradients of the last look, and where the shared parameters were.
+        self._open: tuple[Rows, list[Tensor]] | None = None
 
     @property
     def tasks(self) -> tuple[str, ...] | None:
@@ -146,34 +143,31 @@ class Monitor:
         self._tell()
 
     def _look(self, here: dict[str, Tensor]) -> None:
-        names, given = tuple(here), list(here.values())
-        values = torch.stack([loss.detach() for loss in given]).double().cpu()
-        step = Step(names, given, stacked(given), values, values)
-        how = Passes(None, average=False, keep_graph=True, factor=None, scale=LossScale())
-        source = at_parameters(step, self._finder, None, how, None, "")
-        gramian = source.gramian()
-        norms = gramian.diagonal().clamp_min(0).sqrt()
+        rows = rows_of(here, self._finder)
+        norms = rows.gramian.diagonal().clamp_min(0).sqrt()
         scale = norms.where(norms > 0, 1.0)
-        self.looks.append(Look(self._steps, names, values, norms, gramian / scale.outer(scale)))
-        (rows,) = source.rows()
-        shared = source.found.shared
-        self._open = rows.detach(), shared, [p.detach().clone() for p in shared]
+        values = torch.stack([loss.detach() for loss in here.values()]).double().cpu()
+        self.looks.append(
+            Look(self._steps, tuple(here), values, norms, rows.gramian / scale.outer(scale))
+        )
+        self._open = rows, [p.detach().clone() for p in rows.shared]
 
     def _close(self) -> None:
         """What became of the last look: which weights were applied, and what the optimiser did."""
         if self._open is None:
             return
-        (rows, shared, before), self._open = self._open, None
+        (rows, before), self._open = self._open, None
         look = self.looks[-1]
         weights = self._weights(look.names)
         if weights is None:
             return
-        balanced = weights.to(rows) @ rows
+        jacobian = rows.jacobian
+        balanced = weights.to(jacobian) @ jacobian
         length = float(balanced.double().square().sum())
-        along = rows.double() @ balanced.double()
+        along = jacobian.double() @ balanced.double()
         shares = weights * along.cpu() / length if length > 0 else torch.zeros_like(weights)
         moved = torch.cat(
-            [(a - b.detach()).flatten() for a, b in zip(before, shared, strict=True)]
+            [(a - b.detach()).flatten() for a, b in zip(before, rows.shared, strict=True)]
         ).to(balanced)
         cosine = None
         if bool(moved.ne(0).any()) and length > 0:
@@ -223,10 +217,11 @@ class Monitor:
 
     def findings(self) -> list[str]:
         """What the looks say, a sentence each."""
-        told = []
-        for name in self.tasks or ():
-            if self._steps and not self._seen[name]:
-                told.append(f"task '{name}' was in none of {self._steps:,} steps")
+        told = [
+            f"task '{name}' was in none of {self._steps:,} steps"
+            for name in self.tasks or ()
+            if self._steps and not self._seen[name]
+        ]
         for name, count in self._idle.items():
             if count >= NOTHING:
                 told.append(

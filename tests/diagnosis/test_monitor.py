@@ -30,9 +30,12 @@ def losses_of(trunk, heads, x, y, views=None):
 def slow(losses, trunk):
     rows = [
         torch.cat(
-            [g.flatten() for g in torch.autograd.grad(l, list(trunk.parameters()), retain_graph=True)]
+            [
+                g.flatten()
+                for g in torch.autograd.grad(loss, list(trunk.parameters()), retain_graph=True)
+            ]
         )
-        for l in losses.values()
+        for loss in losses.values()
     ]
     return torch.stack(rows).double()
 
@@ -125,7 +128,7 @@ def test_a_task_that_never_comes_is_told():
     monitor = Monitor(Balancer("ew", tasks=[*TASKS, "never"]), every=100)
     with pytest.warns(UserWarning, match=r"task 'never' was in none of 500 steps"):
         for _ in range(500):
-            monitor({k: v for k, v in losses_of(trunk, heads, x, y).items()})
+            monitor(losses_of(trunk, heads, x, y))
 
 
 def test_a_task_without_a_part_in_the_update_is_told():

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-
 from arch_cases import (
     HANDLES,
     KINDS,
@@ -23,6 +21,8 @@ from arch_cases import (
     network,
     planted,
 )
+from torch import Tensor, nn
+
 from equipoise import Balancer
 from equipoise.nn import ARCHITECTURES, MultiTask, Trunk, TrunkAndHeads, architecture
 

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
+from arch_cases import TASKS, flat, losses_of, planted
 from torch import nn
 
-from arch_cases import TASKS, flat, losses_of, planted
 from equipoise import Balancer
 from equipoise.nn import LTB, CrossStitch
 from equipoise.nn.ltb import Branch
@@ -147,7 +147,7 @@ def test_a_sure_branching_trains_as_its_tree_does() -> None:
 @pytest.mark.parametrize("features", [False, True])
 def test_a_settled_tree_shares_the_copies_that_two_tasks_pass(features: bool) -> None:
     model = LTB.over(flat(), heads())
-    branched(model, [1, 1, 2], [0, 1, 2])
+    branched(model, [1, 1, 1], [0, 1, 2])
     model.settle()
     want = set(model.stages[0][1].parameters())
     assert set(model.shared_parameters()) == want

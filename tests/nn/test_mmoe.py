@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from arch_cases import TASKS, flat, losses_of, maps, planted, tokens
 from torch import nn
 
-from arch_cases import TASKS, flat, losses_of, maps, planted, tokens
 from equipoise.nn import MMoE, TrunkAndHeads
 
 TRUNK = 6 * 8 + 8 + 8 * 5 + 5

@@ -130,7 +130,7 @@ def test_one_task_alone_trains(variant: str, kind: str) -> None:
 def test_the_features_route_has_everything_below_its_features(
     variant: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """Exact from the features down: the gradients are those of the parameters route, and nothing goes past."""
+    """Exact from the features down, gradients are those of the parameters route; nothing goes past."""
     inputs, targets = planted("flat")
     gradients = []
     for with_share in (False, True):

@@ -40,8 +40,8 @@ class LTB(MultiTask):
         anneal: a, in training passes.
         lowest: :math:`\tau_{\min}`.
         hard: whether a training pass draws one parent for each, with the gradient of the mixture (straight
-            through): it then is a pass of one tree, as evaluation is. With mixtures the tree is another network
-            than the one that trained, until the temperature is low or it is settled and trained on.
+            through): it then is a pass of one tree, as evaluation is. With mixtures the tree is another
+            network than the one that trained, until the temperature is low or it is settled and trained on.
         warm_up: training passes in which all parents count alike and branches do not learn.
 
     Raises:

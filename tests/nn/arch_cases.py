@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def flat(stages: int = 2) -> Trunk:
     widths = (6, 8, 5) if stages == 2 else (6, 8, 7, 5)
 
     def make() -> list[nn.Module]:
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = itertools.pairwise(widths)
         return [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairs]
 
     return Trunk(make, widths[1:])
@@ -119,8 +120,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cgc none": ("cgc", {"own": 0, "shared": 2}),
     "ple": ("ple", {}),
     "ple wide": ("ple", {"shared": 2, "own": 2, "gate": "static"}),
-    "ltb": ("ltb", {"anneal": 5.0}),
-    "ltb two": ("ltb", {"nodes": 2, "hard": True, "warm_up": 2}),
+    "ltb": ("ltb", {"hard": False, "anneal": 5.0}),
+    "ltb two": ("ltb", {"nodes": 2, "warm_up": 2}),
     "dselect_k": ("dselect_k", {}),
     "dselect_k static": ("dselect_k", {"gate": "static", "experts": 3}),
     "adapters": ("adapters", {"rank": 2}),

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
+from arch_cases import TASKS, cases, flat, losses_of, maps, network, planted
 from torch import Tensor, nn
 
-from arch_cases import TASKS, cases, flat, losses_of, maps, network, planted
 from equipoise import Balancer
 from equipoise.nn import Adapters, Trunk
 

@@ -7,9 +7,9 @@ import pickle
 
 import pytest
 import torch
+from arch_cases import TASKS, flat
 from torch import Tensor, nn
 
-from arch_cases import TASKS, flat
 from equipoise import Balancer
 from equipoise.nn import BatchedHeads, CrossStitch, MMoE, TrunkAndHeads, architecture
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from arch_cases import TASKS, flat, losses_of, planted
 from torch import nn
 
-from arch_cases import TASKS, flat, losses_of, planted
 from equipoise.nn import CGC, MMoE
 
 TRUNK = 6 * 8 + 8 + 8 * 5 + 5

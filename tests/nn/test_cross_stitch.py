@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from arch_cases import TASKS, flat, losses_of, maps, planted
 from torch import nn
 
-from arch_cases import TASKS, flat, losses_of, maps, planted
 from equipoise.nn import CrossStitch, MultiTask, Trunk, architecture
 
 

@@ -8,9 +8,9 @@ import math
 
 import pytest
 import torch
+from arch_cases import TASKS, flat, losses_of, planted
 from torch import Tensor, nn
 
-from arch_cases import TASKS, flat, losses_of, planted
 from equipoise.nn import DSelectK
 from equipoise.nn.dselect_k import SelectGate, smooth_step
 

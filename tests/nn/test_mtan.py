@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from arch_cases import TASKS, flat, maps, pooled, tokens
 from torch import Tensor, nn
 from torch.nn import functional
 
-from arch_cases import TASKS, flat, maps, pooled, tokens
 from equipoise.nn import MTAN, Trunk
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from arch_cases import TASKS, flat, maps
 from torch import nn
 
-from arch_cases import TASKS, flat, maps
 from equipoise.nn import NDDR
 
 

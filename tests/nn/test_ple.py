@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from arch_cases import TASKS, flat, losses_of, planted
 from torch import nn
 
-from arch_cases import TASKS, flat, losses_of, planted
 from equipoise import Balancer
 from equipoise.nn import CGC, PLE, Trunk
 

@@ -39,7 +39,9 @@ class LTB(MultiTask):
         temperature: :math:`\tau_0`.
         anneal: a, in training passes.
         lowest: :math:`\tau_{\min}`.
-        hard: whether training passes choose one parent, with the gradient of the mixture (straight through).
+        hard: whether a training pass draws one parent for each, with the gradient of the mixture (straight
+            through): it then is a pass of one tree, as evaluation is. With mixtures the tree is another
+            network than the one that trained, until the temperature is low or it is settled and trained on.
         warm_up: training passes in which all parents count alike and branches do not learn.
 
     Raises:
@@ -58,10 +60,10 @@ class LTB(MultiTask):
         heads: Mapping[str, nn.Module],
         *,
         nodes: int | None = None,
-        temperature: float = 10.0,
+        temperature: float = 5.0,
         anneal: float = 100.0,
-        lowest: float = 0.1,
-        hard: bool = False,
+        lowest: float = 0.5,
+        hard: bool = True,
         warm_up: int = 0,
     ) -> None:
         super().__init__(heads)
@@ -91,10 +93,10 @@ class LTB(MultiTask):
         heads: Mapping[str, nn.Module],
         *,
         nodes: int | None = None,
-        temperature: float = 10.0,
+        temperature: float = 5.0,
         anneal: float = 100.0,
-        lowest: float = 0.1,
-        hard: bool = False,
+        lowest: float = 0.5,
+        hard: bool = True,
         warm_up: int = 0,
     ) -> LTB:
         """The network over a trunk; the options are those of the class."""

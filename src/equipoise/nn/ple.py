@@ -54,14 +54,14 @@ class PLE(MultiTask):
         super().__init__(heads)
         at_least(shared=(shared, 1), own=(own, 1))
         made = copies(trunk, shared + own * len(self.heads))
-        befores = [None, *trunk.channels[:-1]]
+        sizes = [None, *trunk.channels[:-1]]
         count = len(trunk.channels)
         self.levels = nn.ModuleList(
             Level(
                 [stages[j] for stages in made],
                 list(self.heads),
                 shared,
-                Looks(gate, inputs, channels, befores[j]),
+                Looks(gate, inputs, channels, sizes[j]),
                 last=j == count - 1,
             )
             for j, channels in enumerate(trunk.channels)

@@ -59,7 +59,9 @@ def test_a_row_that_cannot_be_decoded_keeps_what_was_before(tmp_path):
 
 
 def test_numbers_that_do_not_fit_are_refused_and_not_wrapped(tmp_path):
-    wide = recipe(lambda folder, item: {"a": np.array([1, 200, 3]), "b": np.float32(0)}, kind="int8")
+    wide = recipe(
+        lambda folder, item: {"a": np.array([1, 200, 3]), "b": np.float32(0)}, kind="int8"
+    )
     with pytest.raises(ValueError, match="int8 cannot hold"):
         build(tmp_path, wide)
 
@@ -124,7 +126,8 @@ def decode(folder, item):
     return {"a": np.full(3, int(item) % 250), "b": np.float32(item)}
 
 layout = {"a": ((3,), "uint8"), "b": ((), "float32")}
-build(Path(sys.argv[1]), Recipe(key="small", items=[str(n) for n in range(3000)], layout=layout, decode=decode))
+items = [str(n) for n in range(3000)]
+build(Path(sys.argv[1]), Recipe(key="small", items=items, layout=layout, decode=decode))
 """
 
 
@@ -139,7 +142,9 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = sum("start" in json.loads(line) for line in part.read_text().splitlines() if line[-1] == "}")
+    done = sum(
+        "start" in json.loads(line) for line in part.read_text().splitlines() if line[-1] == "}"
+    )
     decoded = []
 
     def counting(folder, item):

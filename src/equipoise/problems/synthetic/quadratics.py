@@ -183,7 +183,7 @@ class Point(nn.Module):
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """The point, ``Tensor[B, D]``, for each task."""
-        rows = self.x.expand(len(inputs), -1)
+        rows = self.x + self.x.new_zeros(len(inputs), 1)
         return dict.fromkeys(self.tasks, rows)
 
 

@@ -28,19 +28,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "rates": {
         "protocol": "litmus",
         "methods": ["uw", "uw_o", "mgda", "pcgrad", "cagrad", "imtl_g", "nash_mtl", "famo"],
-        "learning_rates": [0.01, 0.1, 0.5],
+        "learning_rates": [0.03, 0.1, 0.3],
         "seeds": 5,
         "epochs": 10,
         "batch_size": 1,
-        "schedule": "constant",
     },
     "quick": {
         "methods": ["uw", "uw_o", "cagrad"],
-        "learning_rates": [0.1],
-        "seeds": 5,
-        "epochs": 5,
+        "learning_rates": [0.3],
+        "seeds": 3,
+        "epochs": 4,
         "batch_size": 1,
-        "schedule": "constant",
     },
     "navon2022": {
         "methods": [
@@ -88,7 +86,7 @@ def pareto_front(points: int = 101) -> Tensor:
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return theta.detach()
 
 
@@ -114,7 +112,7 @@ class Theta(nn.Module):
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """The parameters, ``Tensor[B, 2]``, for each task."""
-        rows = self.theta.expand(len(inputs), -1)
+        rows = self.theta + self.theta.new_zeros(len(inputs), 1)
         return dict.fromkeys(self.tasks, rows)
 
 
@@ -180,8 +178,8 @@ def toy2d(
         ),
         about=(
             "Two losses of two parameters. 'distance' is that of the parameters from the Pareto front, "
-            f"'on the front' the share of runs that are nearer than {NEAR:g}, and 'balanced' the share of runs that "
-            "are and leave neither loss in the upper half of its range along the front."
+            f"'on the front' the share of runs that are nearer than {NEAR:g}, and 'balanced' the share of "
+            "those that also leave neither loss in the upper half of its range along the front."
         ),
         cite="Liu et al. (arXiv:2110.14048), as in Navon et al. (arXiv:2202.01017)",
     ).only(tasks)

@@ -248,17 +248,17 @@ def quadratics(
             return 0.5 * scale * ((away @ inner) * away).sum(-1).mean()
 
         def value(outputs: Tensor, targets: Tensor) -> float:
-            return float(loss(outputs.double(), targets.double()))
+            return loss(outputs.double(), targets.double()).item()
 
         metric = Metric(name="value", score=value, higher_is_better=False)
         return Task(name=name, loss=loss, metrics=(metric,))
 
     def suboptimality(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> float:
-        point = next(iter(outputs.values()))[0].double().cpu().numpy()
+        point = next(iter(outputs.values()))[0].detach().double().cpu().numpy()
         return chosen.suboptimality(point)
 
     def worst(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> float:
-        point = next(iter(outputs.values()))[0].double().cpu().numpy()
+        point = next(iter(outputs.values()))[0].detach().double().cpu().numpy()
         return float(((chosen.losses(point) - chosen.floors) / chosen.scales).max())
 
     problem = Problem(

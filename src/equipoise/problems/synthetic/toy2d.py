@@ -161,7 +161,7 @@ def toy2d(
             return losses(outputs)[..., k].mean() - bound
 
         def value(outputs: Tensor, targets: Tensor) -> float:
-            return float(losses(outputs)[..., k].mean())
+            return losses(outputs)[..., k].mean().item()
 
         metric = Metric(name="value", score=value, higher_is_better=False)
         return Task(name=name, loss=loss, metrics=(metric,))

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer
+from torch import Tensor, nn
 
+from equipoise.nn import Trunk
 from equipoise.problems.base import SplitName
 from equipoise.problems.files import DataSet, needs
 from equipoise.problems.files.texts import text
@@ -86,6 +88,24 @@ def read(
     if not smiles:
         raise data.wrong(path, "there is no molecule in it")
     return Molecules(path, tuple(smiles), tuple(lines), np.array(labels))
+
+
+class Bits(nn.Module):
+    """Turns bits, which are kept as bytes, into the floats that layers take."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Floats of the same shape."""
+        return inputs.float()
+
+
+def of_bits(trunk: Trunk) -> Trunk:
+    """A trunk of floats as one of bits."""
+
+    def stages() -> list[nn.Module]:
+        first, *rest = trunk.stages()
+        return [nn.Sequential(Bits(), first), *rest]
+
+    return Trunk(stages, trunk.channels)
 
 
 def yes_or_no(task: str, cell: str) -> float:

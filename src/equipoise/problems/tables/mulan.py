@@ -21,7 +21,7 @@ from equipoise.problems.files import DataSet
 from equipoise.problems.files.arff import Table, parse
 from equipoise.problems.files.texts import text
 from equipoise.problems.metrics import average_relative_rmse, relative_rmse
-from equipoise.problems.tables.perceptron import perceptron
+from equipoise.nn.backbones.mlp import mlp
 from equipoise.problems.tasks import Task
 
 # How many of the last columns are targets, by table: Spyromitros-Xioufis et al. (2016), table 2.
@@ -256,7 +256,7 @@ def mulan(
         return splits(path, count, fold, logarithm)[split]
 
     def model(names: Sequence[str]) -> nn.Module:
-        trunk = perceptron(found.inputs.shape[1], (width, width), dropout=dropout)
+        trunk = mlp(found.inputs.shape[1], (width, width), dropout)
         return architecture(arch, trunk, {name: nn.Linear(width, 1) for name in names})
 
     return Problem(

@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from equipoise.nn import architecture
+from equipoise.nn.backbones.mlp import mlp
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
 from equipoise.problems.metrics import average_precision, roc_auc
 from equipoise.problems.tables import molecules as chemistry
-from equipoise.problems.tables.perceptron import perceptron
 from equipoise.problems.tasks import Task
 
 ASSAYS: Mapping[str, tuple[str, ...]] = {
@@ -175,7 +175,7 @@ def tox21(
     path = DATASET.file(f"{data}.csv")
 
     def model(names: Sequence[str]) -> nn.Module:
-        trunk = perceptron(bits, (width,) * layers, dropout)
+        trunk = chemistry.of_bits(mlp(bits, (width,) * layers, dropout))
         return architecture(arch, trunk, {name: nn.Linear(width, 1) for name in names})
 
     return Problem(

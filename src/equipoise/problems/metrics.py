@@ -74,9 +74,11 @@ def average_precision() -> Metric:
 
 
 def relative_rmse(mean: float = 0.0) -> Metric:
-    r"""Root mean squared error relative to that of a constant, :math:`\sqrt{\sum (y - f)^2 / \sum (y - c)^2}`.
+    r"""Root mean squared error relative to that of a constant; 1 has learned nothing.
 
-    1 has learned nothing. Outputs and targets ``Tensor[N, ...]``.
+    .. math:: \sqrt{\frac{\sum_n (y_n - f_n)^2}{\sum_n (y_n - c)^2}}
+
+    over outputs f and targets y ``Tensor[N, ...]``.
 
     Args:
         mean: the constant c: the mean of the targets in training, 0 where they are standardised by it.

@@ -114,15 +114,15 @@ def _cells(line: str, number: int) -> list[str]:
     while more:
         found = _CELL.match(line, place)
         if found is None:
-            raise ValueError(f"line {number}: the quotes in {line[place : place + 40]!r} do not fit")
+            raise ValueError(
+                f"line {number}: the quotes in {line[place : place + 40]!r} do not fit"
+            )
         cells.append(_bare(found[1]))
         place, more = found.end(), found[2] == ","
     return cells
 
 
-def _rows(
-    lines: Iterator[tuple[int, str]], attributes: Sequence[Attribute]
-) -> NDArray[np.float64]:
+def _rows(lines: Iterator[tuple[int, str]], attributes: Sequence[Attribute]) -> NDArray[np.float64]:
     codes = [
         None if each.values is None else {value: float(k) for k, value in enumerate(each.values)}
         for each in attributes
@@ -134,9 +134,7 @@ def _rows(
             continue
         cells = _sparse(line, number, codes) if line.startswith("{") else _cells(line, number)
         if len(cells) != len(attributes):
-            raise ValueError(
-                f"line {number}: {len(cells)} values for {len(attributes)} attributes"
-            )
+            raise ValueError(f"line {number}: {len(cells)} values for {len(attributes)} attributes")
         try:
             rows.append([_value(cell, code) for cell, code in zip(cells, codes, strict=True)])
         except ValueError:

@@ -46,7 +46,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "quick": {
         "methods": ["uw", "uw_o", "cagrad"],
-        "learning_rates": [0.001, 0.003],
+        "learning_rates": [0.005],
         "seeds": 3,
         "epochs": 2,
         "batch_size": 256,
@@ -86,9 +86,7 @@ def _lines(path: Path) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def cells(
-    root: Path, order: str, rows: int | None
-) -> dict[SplitName, dict[str, tuple[str, ...]]]:
+def cells(root: Path, order: str, rows: int | None) -> dict[SplitName, dict[str, tuple[str, ...]]]:
     """The cells of every split, by column.
 
     With the official training file that is the training split, and the test file is halved at random, as in

@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 from equipoise.problems.files import DataSet
 
 # In the order of the file; names as the documentation of the UCI repository explains them.
-COLUMNS = (
-    "age class_worker det_ind_code det_occ_code education wage_per_hour hs_college marital_stat "
-    "major_ind_code major_occ_code race hisp_origin sex union_member unemp_reason full_or_part_emp "
-    "capital_gains capital_losses stock_dividends tax_filer_stat region_prev_res state_prev_res "
-    "det_hh_fam_stat det_hh_summ instance_weight mig_chg_msa mig_chg_reg mig_move_reg mig_same "
-    "mig_prev_sunbelt num_emp fam_under_18 country_father country_mother country_self citizenship "
-    "own_or_self vet_question vet_benefits weeks_worked year income_50k"
-).split()
+COLUMNS = ["age", "class_worker", "det_ind_code", "det_occ_code", "education", "wage_per_hour", "hs_college", "marital_stat", "major_ind_code", "major_occ_code", "race", "hisp_origin", "sex", "union_member", "unemp_reason", "full_or_part_emp", "capital_gains", "capital_losses", "stock_dividends", "tax_filer_stat", "region_prev_res", "state_prev_res", "det_hh_fam_stat", "det_hh_summ", "instance_weight", "mig_chg_msa", "mig_chg_reg", "mig_move_reg", "mig_same", "mig_prev_sunbelt", "num_emp", "fam_under_18", "country_father", "country_mother", "country_self", "citizenship", "own_or_self", "vet_question", "vet_benefits", "weeks_worked", "year", "income_50k"]
 # With the largest value that can be; amounts of money are taken as log(1 + x).
 NUMBERS = {
     "age": 120,

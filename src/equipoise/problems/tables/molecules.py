@@ -46,7 +46,6 @@ def read(
     data: DataSet,
     tasks: Sequence[str],
     label: Callable[[str, str], float],
-    rows: int | None = None,
 ) -> Molecules:
     """The molecules of a file, with some of its columns.
 
@@ -55,7 +54,6 @@ def read(
         data: the data set it belongs to.
         tasks: names of the columns to read, next to ``smiles``.
         label: a number from a task and a cell; raises ValueError where the cell cannot be right.
-        rows: the first ones only; None for all.
 
     Raises:
         DataError: a column is missing, a line is cut off or a label is wrong.
@@ -70,8 +68,6 @@ def read(
         places = [head.index(name) for name in tasks]
         where = head.index("smiles")
         for row in reader:
-            if rows is not None and len(smiles) == rows:
-                break
             if len(row) != len(head):
                 what = f"line {reader.line_num}: {len(row)} cells under {len(head)} names"
                 raise data.wrong(path, what)
@@ -88,6 +84,15 @@ def read(
     if not smiles:
         raise data.wrong(path, "there is no molecule in it")
     return Molecules(path, tuple(smiles), tuple(lines), np.array(labels))
+
+
+def sample(molecules: Molecules, rows: int | None, seed: int) -> Molecules:
+    """Some of the molecules at random, in the order of the file; None for all."""
+    if rows is None or rows >= len(molecules.smiles):
+        return molecules
+    kept = np.sort(np.random.default_rng(seed).permutation(len(molecules.smiles))[:rows])
+    smiles, lines = (tuple(each[k] for k in kept) for each in (molecules.smiles, molecules.lines))
+    return Molecules(molecules.path, smiles, lines, molecules.labels[kept])  # type: ignore[arg-type]
 
 
 class Bits(nn.Module):
@@ -160,9 +165,14 @@ def fingerprints(
 
 
 def pieces(molecules: Molecules, bits: int = 2048) -> NDArray[np.uint8]:
-    """Hashed pieces of one to four letters of the strings, ``uint8[N, bits]`` of 0 and 1; no RDKit is needed."""
+    """Hashed pieces of one to four letters of the strings, ``uint8[N, bits]`` of 0 and 1, without RDKit."""
     hashing = HashingVectorizer(
-        analyzer="char", ngram_range=(1, 4), n_features=bits, lowercase=False, binary=True, norm=None
+        analyzer="char",
+        ngram_range=(1, 4),
+        n_features=bits,
+        lowercase=False,
+        binary=True,
+        norm=None,
     )
     return np.asarray(abs(hashing.transform(molecules.smiles)).toarray(), dtype=np.uint8)
 
@@ -174,7 +184,7 @@ def scaffolds(molecules: Molecules, data: DataSet) -> list[str]:
 
 
 def at_random(kinds: Sequence[Hashable], seed: int) -> dict[SplitName, NDArray[np.int64]]:
-    """80, 10 and 10 % of the rows at random; rows of the same kind, such as one molecule twice, stay together."""
+    """80, 10 and 10 % of the rows at random; those of one kind, as one molecule twice, stay together."""
     groups = list(_groups(kinds).values())
     order = np.random.default_rng(seed).permutation(len(groups))
     return _filled([groups[k] for k in order], len(kinds))

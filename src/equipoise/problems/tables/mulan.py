@@ -15,13 +15,13 @@ from torch import nn
 from torch.nn import functional
 
 from equipoise.nn import architecture
+from equipoise.nn.backbones.mlp import mlp
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
 from equipoise.problems.files.arff import Table, parse
 from equipoise.problems.files.texts import text
 from equipoise.problems.metrics import average_relative_rmse, relative_rmse
-from equipoise.nn.backbones.mlp import mlp
 from equipoise.problems.tasks import Task
 
 # How many of the last columns are targets, by table: Spyromitros-Xioufis et al. (2016), table 2.

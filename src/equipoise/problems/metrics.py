@@ -118,7 +118,7 @@ def _relative_rmse(outputs: Tensor, targets: Tensor, mean: float) -> float:
 def _ranked(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Targets and scores, as scikit-learn takes them."""
     y, scores = targets.reshape(-1), _alike(outputs, targets).reshape(-1)
-    found = y.unique().tolist()
+    found = sorted(set(y.tolist()))
     if not set(found) <= {0, 1}:
         raise ValueError(f"the targets are not 0 and 1 alone: {found[:4]}")
     if len(found) < 2:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import TypeAlias
 
 from equipoise.problems.files.data_set import DataSet, opened
+
+# Name, time of the last change and size of files: what is cached of them is good as long as these are.
+Version: TypeAlias = tuple[tuple[str, int, int], ...]
+
+
+def version(place: Path) -> Version:
+    """Of a file, or of the files of a folder."""
+    paths = sorted(place.iterdir()) if place.is_dir() else [place]
+    states = [(path.name, path.stat()) for path in paths if path.is_file()]
+    return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
 
 
 def whole(path: Path, data: DataSet) -> bytes:

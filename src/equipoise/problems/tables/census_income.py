@@ -19,7 +19,7 @@ from equipoise.nn.backbones.mlp import mlp
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
-from equipoise.problems.files.texts import text
+from equipoise.problems.files.texts import Version, text, version
 from equipoise.problems.metrics import average_precision, roc_auc
 from equipoise.problems.tables import census_rows as census
 from equipoise.problems.tasks import Task
@@ -86,7 +86,9 @@ def _lines(path: Path) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def cells(root: Path, order: str, rows: int | None) -> dict[SplitName, dict[str, tuple[str, ...]]]:
+def cells(
+    root: Path, seen: Version, order: str, rows: int | None
+) -> dict[SplitName, dict[str, tuple[str, ...]]]:
     """The cells of every split, by column.
 
     With the official training file that is the training split, and the test file is halved at random, as in
@@ -94,6 +96,7 @@ def cells(root: Path, order: str, rows: int | None) -> dict[SplitName, dict[str,
 
     Args:
         root: the folder.
+        seen: the version of its files, by which those that have changed are read again.
         order: ``"permuted"``, or ``"rows"`` to divide the test file as it stands.
         rows: how many of training to keep; a third of that of the other splits. None for all.
     """
@@ -130,14 +133,14 @@ def _part(
 
 @lru_cache(maxsize=2)
 def splits(
-    root: Path, pair: str, order: str, rows: int | None, telling: bool
+    root: Path, seen: Version, pair: str, order: str, rows: int | None, telling: bool
 ) -> tuple[dict[SplitName, Tensors], tuple[int, ...]]:
     """Every split, and how many codes each column of categories has.
 
     The weight of a row in the sample and the columns of both labels are no inputs. Numbers are standardised
     by the rows of training; values that are not among these have the code 0.
     """
-    parts = cells(root, order, rows)
+    parts = cells(root, seen, order, rows)
     labels = {task: census.LABELS[task] for task in PAIRS[pair]}
     dropped = {"instance_weight", "income_50k", *(column.name for column in labels.values())}
     names = [n for n in census.COLUMNS if n not in dropped and (telling or n not in census.TELLING)]
@@ -207,10 +210,11 @@ def census_income(
     if rows is not None and rows < 3:
         raise ValueError(f"rows is {rows}; give 3 or more, or None for all")
     root = DATASET.folder()
+    seen = version(root)
     DATASET.within(root, "census-income.test")
 
     def found() -> tuple[dict[SplitName, Tensors], tuple[int, ...]]:
-        return splits(root, pair, order, rows, telling)
+        return splits(root, seen, pair, order, rows, telling)
 
     def model(names: Sequence[str]) -> nn.Module:
         numbers, categories = len(census.NUMBERS), found()[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from equipoise.problems.files import DataSet
 
 # In the order of the file; names as the documentation of the UCI repository explains them.
-COLUMNS = [
+COLUMNS = (
     "age",
     "class_worker",
     "det_ind_code",
@@ -55,7 +55,7 @@ COLUMNS = [
     "weeks_worked",
     "year",
     "income_50k",
-]
+)
 # With the largest value that can be; amounts of money are taken as log(1 + x).
 NUMBERS = {
     "age": 120,
@@ -142,20 +142,20 @@ def table(
     found = dict(zip(COLUMNS, zip(*cells, strict=True), strict=True))
     for name, known in KNOWN.items():
         if not set(found[name]) <= set(known):
-            bad = next(k for k, cell in enumerate(found[name]) if cell not in known)
-            what = f"line {rows[bad] + 1}: {name} is {found[name][bad][:40]!r}, which is none of its values"
+            odd = next(k for k, cell in enumerate(found[name]) if cell not in known)
+            what = f"line {rows[odd] + 1}: {name} is {found[name][odd][:40]!r}, which is none of its values"
             raise data.wrong(path, what)
     for name, most in NUMBERS.items():
-        bad = _first(found[name], lambda cell, most=most: cell.isdecimal() and int(cell) <= most)
+        bad = _above(found[name], most)
         if bad is not None:
             what = f"line {rows[bad] + 1}: {name} is {found[name][bad][:40]!r} and should be 0 to {most}"
             raise data.wrong(path, what)
     return found
 
 
-def _first(cells: Sequence[str], good: Callable[[str], bool]) -> int | None:
-    """The place of the first cell that is not good; each value is looked at once."""
-    bad = {cell for cell in set(cells) if not good(cell)}
+def _above(cells: Sequence[str], most: int) -> int | None:
+    """The place of the first cell that is no whole number up to ``most``; each value is looked at once."""
+    bad = {cell for cell in set(cells) if not (cell.isdecimal() and int(cell) <= most)}
     return next((k for k, cell in enumerate(cells) if cell in bad), None) if bad else None
 
 

@@ -1,4 +1,4 @@
-"""Molecules in space as inputs of networks: numbers that do not change when a molecule is turned, or graphs."""
+"""Molecules in space as inputs of networks: numbers that turning does not change, or graphs."""
 
 from __future__ import annotations
 

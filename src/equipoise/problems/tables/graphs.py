@@ -31,18 +31,18 @@ def padded(molecules: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     chem = needs("rdkit.Chem", EXTRA)
     most = max(each.GetNumAtoms() for each in molecules)
-    nodes = torch.zeros(len(molecules), most, NODE_FEATURES)
-    sizes = torch.tensor([each.GetNumAtoms() for each in molecules])
-    ends = torch.full((len(molecules), most * (most - 1), 2), -1)
-    edges = torch.zeros(len(molecules), most * (most - 1), EDGE_FEATURES)
+    pairs = most * (most - 1)
+    nodes = np.zeros((len(molecules), most, NODE_FEATURES), dtype=np.float32)
+    ends = np.full((len(molecules), pairs, 2), -1)
+    edges = np.zeros((len(molecules), pairs, EDGE_FEATURES), dtype=np.float32)
     for k, molecule in enumerate(molecules):
-        count = int(sizes[k])
-        nodes[k, :count] = torch.tensor([_atom(atom, chem) for atom in molecule.GetAtoms()])
+        count = molecule.GetNumAtoms()
+        nodes[k, :count] = [_atom(atom, chem) for atom in molecule.GetAtoms()]
         start, end = np.nonzero(~np.eye(count, dtype=bool))
-        ends[k, : len(start)] = torch.from_numpy(np.stack([start, end], axis=1))
-        kinds = _bonds(molecule, count, chem)
-        edges[k, : len(start)] = torch.from_numpy(kinds[start, end])
-    return nodes, sizes, ends, edges
+        ends[k, : len(start), 0], ends[k, : len(start), 1] = start, end
+        edges[k, : len(start)] = _bonds(molecule, count, chem)[start, end]
+    sizes = torch.tensor([each.GetNumAtoms() for each in molecules])
+    return torch.from_numpy(nodes), sizes, torch.from_numpy(ends), torch.from_numpy(edges)
 
 
 def _atom(atom: Any, chem: Any) -> list[float]:

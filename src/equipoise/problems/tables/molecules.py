@@ -92,7 +92,7 @@ def sample(molecules: Molecules, rows: int | None, seed: int) -> Molecules:
         return molecules
     kept = np.sort(np.random.default_rng(seed).permutation(len(molecules.smiles))[:rows])
     smiles, lines = (tuple(each[k] for k in kept) for each in (molecules.smiles, molecules.lines))
-    return Molecules(molecules.path, smiles, lines, molecules.labels[kept])  # type: ignore[arg-type]
+    return Molecules(molecules.path, smiles, lines, molecules.labels[kept])
 
 
 class Bits(nn.Module):

@@ -20,7 +20,7 @@ from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
 from equipoise.problems.files.arff import Table, parse
-from equipoise.problems.files.texts import text
+from equipoise.problems.files.texts import Version, text, version
 from equipoise.problems.metrics import average_relative_rmse, relative_rmse
 from equipoise.problems.tasks import Task
 
@@ -124,11 +124,12 @@ def _parsed(path: Path) -> Table:
 
 
 @lru_cache(maxsize=4)
-def columns(path: Path, targets: int) -> Columns:
+def columns(path: Path, seen: Version, targets: int) -> Columns:
     """Inputs and targets of a file.
 
     Args:
         path: of the file.
+        seen: its version, by which one that has changed is read again.
         targets: how many columns are, from the right.
 
     Raises:
@@ -169,13 +170,15 @@ def parts(rows: int, fold: int) -> dict[SplitName, NDArray[np.int64]]:
 
 
 @lru_cache(maxsize=2)
-def splits(path: Path, targets: int, fold: int, logarithm: bool) -> dict[SplitName, Tensors]:
+def splits(
+    path: Path, seen: Version, targets: int, fold: int, logarithm: bool
+) -> dict[SplitName, Tensors]:
     """Every split, standardised by the rows of training.
 
     Raises:
         DataError: the file is wrong or too short.
     """
-    found = columns(path, targets)
+    found = columns(path, seen, targets)
     if len(found.targets) < 3 * FOLDS:
         what = f"{len(found.targets)} rows are too few for {FOLDS} folds"
         raise DATASET.wrong(path, what)
@@ -250,10 +253,11 @@ def mulan(
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold is {fold}; there are {FOLDS}, 0 to {FOLDS - 1}")
     path = DATASET.file(f"{table}.arff")
-    found = columns(path, count)
+    seen = version(path)
+    found = columns(path, seen, count)
 
     def data(split: SplitName) -> Tensors:
-        return splits(path, count, fold, logarithm)[split]
+        return splits(path, seen, count, fold, logarithm)[split]
 
     def model(names: Sequence[str]) -> nn.Module:
         trunk = mlp(found.inputs.shape[1], (width, width), dropout)

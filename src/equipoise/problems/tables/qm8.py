@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -18,6 +21,7 @@ from equipoise.nn.backbones.mpnn import mpnn
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
+from equipoise.problems.files.texts import Version, version
 from equipoise.problems.metrics import mean_absolute_error
 from equipoise.problems.tables import graphs
 from equipoise.problems.tables import molecules as chemistry
@@ -100,40 +104,62 @@ DATASET = DataSet(
 DATA = (DATASET,)
 
 
+@dataclass(frozen=True)
+class Division:
+    """The molecules of a file, divided; targets are to be standardised by the rows of training.
+
+    Attributes:
+        molecules: with labels in Hartree, or without unit.
+        index: rows of each split.
+        mean: of each property in training.
+        deviation: the standard deviation of each.
+    """
+
+    molecules: chemistry.Molecules
+    index: Mapping[SplitName, NDArray[np.int64]]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
 @lru_cache(maxsize=1)
-def splits(
-    path: Path, features: str, rows: int | None, bits: int
-) -> tuple[dict[SplitName, Tensors], tuple[float, ...]]:
-    """Every split, with targets standardised by the rows of training, and their standard deviations.
+def divided(path: Path, seen: Version, rows: int | None) -> Division:
+    """The molecules of a file, 80, 10 and 10 % at random.
 
     Raises:
         DataError: the file is wrong.
     """
     every = chemistry.read(path, DATASET, PROPERTIES, _number)
     found = chemistry.sample(every, rows, SEED)
-    inputs: Any
-    if features == "graph":
-        inputs = graphs.padded(chemistry.drawn(found, DATASET))
-    elif features == "fingerprint":
-        inputs = (torch.from_numpy(chemistry.fingerprints(found, DATASET, bits)),)
-    else:
-        inputs = (torch.from_numpy(chemistry.pieces(found, bits)),)
     index = chemistry.at_random(found.smiles, SEED)
     known = found.labels[index["train"]]
-    mean, deviation = known.mean(0), known.std(0)
-    if min(map(len, index.values())) < 1 or not (deviation > 0).all():
+    if min(map(len, index.values())) < 1 or not (known.std(0) > 0).all():
         what = f"its {len(found.smiles)} molecules are too few, or alike"
         raise DATASET.wrong(path, what)
-    targets = torch.from_numpy((found.labels - mean) / deviation).float()
-    parts = {}
-    for part, numbers in index.items():
-        places = torch.from_numpy(numbers)
-        taken = tuple(each[places] for each in inputs)
-        parts[part] = Tensors(
-            taken if features == "graph" else taken[0],
-            {name: targets[places, k : k + 1] for k, name in enumerate(PROPERTIES)},
-        )
-    return parts, tuple(deviation.tolist())
+    return Division(found, index, known.mean(0), known.std(0))
+
+
+@lru_cache(maxsize=1)
+def splits(
+    path: Path, seen: Version, features: str, rows: int | None, bits: int
+) -> dict[SplitName, Tensors]:
+    """Every split, with standardised targets ``float32[N, 1]``.
+
+    Raises:
+        DataError: a string is no molecule.
+    """
+    found = divided(path, seen, rows)
+    inputs: Any
+    if features == "graph":
+        inputs = graphs.padded(chemistry.drawn(found.molecules, DATASET))
+    elif features == "fingerprint":
+        inputs = torch.from_numpy(chemistry.fingerprints(found.molecules, DATASET, bits))
+    else:
+        inputs = torch.from_numpy(chemistry.pieces(found.molecules, bits))
+    values = (found.molecules.labels - found.mean) / found.deviation
+    targets = torch.from_numpy(values).float()
+    every = Tensors(inputs, {name: targets[:, k : k + 1] for k, name in enumerate(PROPERTIES)})
+    taken = {part: every.take(torch.from_numpy(places)) for part, places in found.index.items()}
+    return {part: Tensors(batch.inputs, batch.targets) for part, batch in taken.items()}
 
 
 def qm8(
@@ -173,6 +199,7 @@ def qm8(
     if loss not in LOSSES:
         raise ValueError(f"loss is {loss!r}; known: {', '.join(LOSSES)}")
     path = DATASET.file("qm8.csv")
+    seen = version(path)
     size = width if width is not None else 64 if features == "graph" else 512
 
     def trunk() -> Trunk:
@@ -183,7 +210,7 @@ def qm8(
     def model(names: Sequence[str]) -> nn.Module:
         return architecture(arch, trunk(), {name: nn.Linear(size, 1) for name in names})
 
-    parts, deviations = splits(path, features, rows, bits)
+    deviations = divided(path, seen, rows).deviation.tolist()
     return Problem(
         name="qm8",
         tasks=tuple(
@@ -194,7 +221,7 @@ def qm8(
             )
             for name, deviation in zip(PROPERTIES, deviations, strict=True)
         ),
-        data=lambda part: parts[part],
+        data=lambda part: splits(path, seen, features, rows, bits)[part],
         model=model,
         about=(
             "The two lowest excitation energies of a molecule and their oscillator strengths, each as three "

@@ -20,6 +20,7 @@ from equipoise.nn.backbones.mpnn import mpnn
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
+from equipoise.problems.files.texts import Version, version
 from equipoise.problems.metrics import mean_absolute_error
 from equipoise.problems.tables import geometry
 from equipoise.problems.tables import qm9_files as files
@@ -137,12 +138,12 @@ class Division:
 
 
 @lru_cache(maxsize=1)
-def _read(folder: Path) -> files.Geometries:
+def _read(folder: Path, seen: Version) -> files.Geometries:
     return files.read(folder, DATASET)
 
 
 @lru_cache(maxsize=2)
-def divided(folder: Path, rows: int | None, energies: str) -> Division:
+def divided(folder: Path, seen: Version, rows: int | None, energies: str) -> Division:
     """Molecules at random: 110,000 / 10,000 / rest of the whole set, 10,000 / 2,000 / rest of the subset.
 
     Other numbers of molecules are divided in the proportions of the subset.
@@ -150,7 +151,7 @@ def divided(folder: Path, rows: int | None, energies: str) -> Division:
     Raises:
         DataError: the files are wrong.
     """
-    found = _read(folder)
+    found = _read(folder, seen)
     order = np.random.default_rng(SEED).permutation(len(found))[:rows]
     train, validation = (
         LITERATURE if len(order) >= LARGE else (len(order) * part // SUBSET for part in SMALL)
@@ -171,12 +172,14 @@ def divided(folder: Path, rows: int | None, energies: str) -> Division:
 
 
 @lru_cache(maxsize=1)
-def splits(folder: Path, rows: int | None, energies: str, network: str) -> dict[SplitName, Tensors]:
+def splits(
+    folder: Path, seen: Version, rows: int | None, energies: str, network: str
+) -> dict[SplitName, Tensors]:
     """Every split, with standardised targets ``float32[N, 1]``.
 
     Inputs are elements ``uint8[N, 29]`` and places ``float32[N, 29, 3]``, or standardised descriptors.
     """
-    found = divided(folder, rows, energies)
+    found = divided(folder, seen, rows, energies)
     molecules = found.molecules
     values = (found.targets - found.mean) / found.deviation
     parts = {}
@@ -234,6 +237,7 @@ def qm9(
         if value not in known:
             raise ValueError(f"{what} is {value!r}; known: {', '.join(known)}")
     folder = DATASET.folder()
+    seen = version(folder)
     size = width if width is not None else 256 if network == "mlp" else 64
 
     def trunk() -> Trunk:
@@ -247,7 +251,7 @@ def qm9(
     units = dict(UNITS)
     if energies == "atomisation":
         units |= dict.fromkeys(ENERGIES, ("meV", KILOCALORIE))
-    deviations = divided(folder, rows, energies).deviation.tolist()
+    deviations = divided(folder, seen, rows, energies).deviation.tolist()
     return Problem(
         name="qm9",
         tasks=tuple(
@@ -258,7 +262,7 @@ def qm9(
             )
             for (name, (unit, factor)), deviation in zip(units.items(), deviations, strict=True)
         ),
-        data=lambda part: splits(folder, rows, energies, network)[part],
+        data=lambda part: splits(folder, seen, rows, energies, network)[part],
         model=model,
         piece=256,
         about=(

@@ -16,6 +16,7 @@ from equipoise.nn.backbones.mlp import mlp
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
+from equipoise.problems.files.texts import Version, version
 from equipoise.problems.metrics import average_precision, roc_auc
 from equipoise.problems.tables import molecules as chemistry
 from equipoise.problems.tasks import Task
@@ -97,7 +98,7 @@ DATA = (DATASET,)
 
 @lru_cache(maxsize=1)
 def splits(
-    path: Path, data: str, rows: int | None, features: str, bits: int, split: str
+    path: Path, seen: Version, data: str, rows: int | None, features: str, bits: int, split: str
 ) -> dict[SplitName, Tensors]:
     """Every split: bits ``uint8[N, bits]`` and labels ``float32[N, 1]`` by assay.
 
@@ -174,6 +175,7 @@ def tox21(
         if value not in known:
             raise ValueError(f"{what} is {value!r}; known: {', '.join(known)}")
     path = DATASET.file(f"{data}.csv")
+    seen = version(path)
 
     def model(names: Sequence[str]) -> nn.Module:
         trunk = chemistry.of_bits(mlp(bits, (width,) * layers, dropout))
@@ -190,7 +192,7 @@ def tox21(
             )
             for name in ASSAYS[data]
         ),
-        data=lambda part: splits(path, data, rows, features, bits, split)[part],
+        data=lambda part: splits(path, seen, data, rows, features, bits, split)[part],
         model=model,
         about=(
             f"{len(ASSAYS[data])} yes-or-no questions about a molecule; most answers are no, and a "

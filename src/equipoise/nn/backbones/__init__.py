@@ -1,0 +1,1 @@
+"""Backbones: functions that return a trunk."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -67,14 +68,16 @@ def array(data: DataSet, folder: Path, name: str, kind: str, dimensions: int) ->
             f"it has type {code:#04x} and {found} dimensions and should have {kind} in {dimensions}",
         )
     start = 4 + 4 * dimensions
-    shape = [int(size) for size in np.frombuffer(content[4:start], ">u4")]
+    if len(content) < start:
+        raise data.wrong(path, f"it has {len(content)} bytes: it ends within its sizes")
+    shape = struct.unpack(f">{dimensions}I", content[4:start])
     wanted = start + math.prod(shape) * np.dtype(kind).itemsize
-    if len(shape) < dimensions or len(content) != wanted:
+    if len(content) != wanted:
         raise data.wrong(
-            path, f"it has {len(content)} bytes, and {wanted} where its sizes are {shape}"
+            path, f"it has {len(content)} bytes, and {wanted} where its sizes are {list(shape)}"
         )
     if math.prod(shape) == 0:
-        raise data.wrong(path, f"it is empty: its sizes are {shape}")
+        raise data.wrong(path, f"it is empty: its sizes are {list(shape)}")
     _refuse_other(data, path, name, shape[0], content)
     return np.frombuffer(content, kind, offset=start).reshape(shape)
 
@@ -148,10 +151,11 @@ def _written_by(folder: Path, part: Part, images: Path) -> NDArray[np.int64]:
     rows = rows[: len(digits)]
     other = np.flatnonzero(rows[:, DIGIT] != digits)
     if len(other):
+        # Which of the two is wrong cannot be told.
+        labels = MNIST.within(images, _names(part)[1])
         raise QMNIST.wrong(
             path,
-            f"row {other[0]} says digit {rows[other[0], DIGIT]}, but the label of MNIST there is "
-            f"{digits[other[0]]}",
+            f"row {other[0]} says digit {rows[other[0], DIGIT]}, and {labels} says {digits[other[0]]}",
         )
     return rows
 

@@ -15,7 +15,7 @@ PRESETS = lenet_studies.PRESETS
 
 def multimnist(
     arch: str = "hard_sharing",
-    width: int = 50,
+    width: int = 10,
     tasks: Sequence[str] | None = None,
     size: int = CANVAS,
     dropout: float = 0.0,
@@ -26,10 +26,10 @@ def multimnist(
 
     Args:
         arch: the architecture; see :func:`equipoise.nn.architecture`.
-        width: features of LeNet; 50 in the papers, with 10 and 20 channels.
+        width: of LeNet; at 10 it has the 10 and 20 channels and 50 features of the papers.
         tasks: ``"top_left"`` and ``"bottom_right"``; None for both.
         size: 36, or the rows and columns that canvases are resized to, such as 28.
-        dropout: between the two layers of a task.
+        dropout: behind the second convolution and between the two layers of a task.
         validation: share of the official training images.
         rows: of each split at most; None for all.
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from equipoise.nn import architecture
-from equipoise.nn.backbones.lenet import lenet
+from equipoise.nn.backbones.lenet import lenet, lenet_head
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataError, DataSet
@@ -165,8 +165,9 @@ def overlaid(
         raise ValueError(f"rows is {rows}; give 2 or more, or leave it out for all")
 
     def model(names: Sequence[str]) -> nn.Module:
-        trunk = lenet(width=width, size=size)
-        heads = {task: head(trunk.features, dropout) for task in names}
+        trunk = lenet(size, width, features=5 * width, dropout=dropout)
+        hidden = trunk.features
+        heads = {task: lenet_head(hidden, CLASSES, hidden, dropout) for task in names}
         return architecture(arch, trunk, heads)
 
     return Problem(
@@ -180,13 +181,3 @@ def overlaid(
         about=about,
         cite=cite,
     ).only(tasks)
-
-
-def head(features: int, dropout: float) -> nn.Module:
-    """Two layers from features to classes, as in the papers."""
-    return nn.Sequential(
-        nn.Linear(features, features),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(features, CLASSES),
-    )

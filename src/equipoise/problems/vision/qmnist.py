@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.nn import architecture
-from equipoise.nn.backbones.lenet import lenet
+from equipoise.nn.backbones.lenet import lenet, lenet_head
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataError
@@ -71,7 +71,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 def qmnist(
     arch: str = "hard_sharing",
-    width: int = 50,
+    width: int = 10,
     tasks: Sequence[str] | None = None,
     writers: int | None = None,
     rows: int | None = None,
@@ -84,7 +84,7 @@ def qmnist(
 
     Args:
         arch: the architecture; see :func:`equipoise.nn.architecture`.
-        width: features of LeNet.
+        width: of LeNet; it has five times as many features.
         tasks: some of ``"digit"``, ``"series"`` and ``"writer"``; None for all.
         writers: so many of the 539, drawn once and for all, with their images; None for all. Only with the
             task ``"writer"``.
@@ -109,11 +109,13 @@ def qmnist(
         return _within(folders, split, writers, rows) if within else _official(folders, split, rows)
 
     def model(names: Sequence[str]) -> nn.Module:
-        trunk = lenet(width=width, size=SIDE)
+        trunk = lenet(SIDE, width, features=5 * width, dropout=0.0)
+        hidden = trunk.features
         outputs = {"digit": CLASSES, "series": 2}
         if "writer" in names:
             outputs["writer"] = len(chosen_writers(writers))
-        return architecture(arch, trunk, {task: _head(width, outputs[task]) for task in names})
+        heads = {task: lenet_head(hidden, outputs[task], hidden, 0.0) for task in names}
+        return architecture(arch, trunk, heads)
 
     return Problem(
         name="qmnist",
@@ -212,7 +214,3 @@ def _tensors(images: NDArray[np.uint8], table: NDArray[np.int64]) -> Tensors:
 
 def _task(name: str, *metrics: Metric) -> Task:
     return Task(name=name, loss=functional.cross_entropy, metrics=metrics)
-
-
-def _head(features: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, outputs))

@@ -1,1 +1,0 @@
-"""Backbones: functions that return a trunk."""

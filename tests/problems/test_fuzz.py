@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 from runpy import run_path
 from typing import Any
@@ -23,8 +24,9 @@ FIXTURES = sorted(
 )
 SPLITS = ("train", "validation", "test")
 FLIPS = 12
-# Damages of a fixture: where it has many files each gets fewer flips, and of very many some are drawn.
-MOST, FILES = 96, 24
+# Flips of a fixture: where it has many files each gets fewer, and of very many files some of each kind stand
+# for all.
+MOST, FILES = 72, 10
 # Files in which a flipped byte can be another label that is as good, and nothing in their format tells: no
 # checksum, and no second place that says the same. Such a label must still be one that there is.
 FREE = {
@@ -85,6 +87,14 @@ def lengths() -> Iterator[tuple[str, Damage]]:
     yield "missing", lambda content: None
 
 
+def in_turn(files: Sequence[Path]) -> Iterator[Path]:
+    """The files, from every folder and of every kind one after the other."""
+    kinds: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        kinds.setdefault((file.parent, file.suffix), []).append(file)
+    return (file for each in zip_longest(*kinds.values()) for file in each if file is not None)
+
+
 class Fixture:
     """A small data set and the problem that reads it."""
 
@@ -97,9 +107,7 @@ class Fixture:
         module["write"](self.whole)
         self.random = np.random.default_rng(sum(map(ord, self.name)))
         self.files = sorted(p.relative_to(self.whole) for p in self.whole.rglob("*") if p.is_file())
-        if len(self.files) > FILES:
-            drawn = self.random.choice(len(self.files), FILES, replace=False)
-            self.files = [self.files[number] for number in sorted(drawn)]
+        self.files = list(islice(in_turn(self.files), FILES))
 
     def build(self) -> Problem:
         return problem(self.name, **self.options)

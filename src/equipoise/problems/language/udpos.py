@@ -14,7 +14,13 @@ from equipoise.nn import Trunk, architecture
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataError, DataSet
 from equipoise.problems.language.draws import Sampling, drawn
-from equipoise.problems.language.encoders import NETWORKS, bert, pieces_of
+from equipoise.problems.language.encoders import (
+    LONGEST,
+    as_inputs,
+    pieces_of,
+    refuse,
+    transformer,
+)
 from equipoise.problems.language.metrics import macro_f1, token_accuracy
 from equipoise.problems.language.sequences import Ragged, Sequences
 from equipoise.problems.language.text import Stamp, broken, first_of, lines, spread, stamp
@@ -29,8 +35,6 @@ TAGS = (
 NUMBER = {tag: number for number, tag in enumerate(TAGS)}
 FILES: Mapping[SplitName, str] = {"train": "train", "validation": "dev", "test": "test"}
 MISSING = -1
-# Pieces in a row of a transformer; what is longer goes on in another row, as in XTREME.
-LONGEST = 128
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lin2022": {
@@ -160,7 +164,10 @@ def _of_words(at: Stamp, rows: int | None, language: str) -> Sequences:
 
 @lru_cache(maxsize=32)
 def _of_pieces(at: Stamp, rows: int | None, language: str, weights: str) -> Sequences:
-    """Rows of pieces; the first piece of a word has its tag, the others none."""
+    """Rows of pieces; the first piece of a word has its tag, the others none.
+
+    A sentence that is too long goes on in another row, as in XTREME.
+    """
     cut = pieces_of(weights)
     every = _read(at)
     kept = [every[row] for row in spread(len(every), rows)]
@@ -179,7 +186,7 @@ def _of_pieces(at: Stamp, rows: int | None, language: str, weights: str) -> Sequ
             marks += [tag, *[MISSING] * (len(pieces) - 1)]
         inputs.append([*row, cut.end])
         targets.append([*marks, MISSING])
-    return Sequences(Ragged.of(inputs, cut.pad), {language: Ragged.of(targets, MISSING)})
+    return Sequences(as_inputs(inputs, cut.pad), {language: Ragged.of(targets, MISSING)})
 
 
 def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -217,8 +224,7 @@ def udpos(
         Hu et al., *XTREME*, ICML 2020, arXiv:2003.11080. Tasks and languages follow Lin et al.,
         *Reasonable Effectiveness of Random Weighting*, TMLR 2022, arXiv:2111.10603.
     """
-    if network not in NETWORKS:
-        raise ValueError(f"there is no network {network!r}; known: {', '.join(NETWORKS)}")
+    refuse(network)
     draw = drawn(sampling, languages)
 
     def data(split: SplitName) -> PerTask:
@@ -234,7 +240,8 @@ def udpos(
         return PerTask(sources, draw)
 
     def model(wanted: Sequence[str]) -> nn.Module:
-        trunk: Trunk = convolutional(width) if network == "small" else bert(width, weights)
+        small = network == "small"
+        trunk: Trunk = convolutional(width) if small else transformer(width, weights, "tokens")
         heads = {name: nn.Linear(trunk.features, len(TAGS)) for name in wanted}
         return architecture(arch, trunk, heads)
 

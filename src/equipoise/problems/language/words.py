@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from equipoise.nn import Trunk
 from equipoise.problems.language.text import bucket
 
-BUCKETS = 1 << 14
+BUCKETS = 1 << 13
 # The word, in small letters, three beginnings, four ends, its shape.
 FEATURES = 10
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from equipoise.nn import Trunk
 from equipoise.problems.language.text import bucket
-from equipoise.problems.language.words import BUCKETS, Embedded, Neighbours
+from equipoise.problems.language.words import Embedded, Neighbours
 
 # Chinese characters and kana are words of their own; so is what is neither a letter nor a space.
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -19,11 +19,19 @@ _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+|[^\w\s]|_")
 # Where a word went from one sentence to the other, in words, as far as it is told apart.
 FURTHEST = 4
 NUMBERS = 19
+# Few, since a training set of two thousand pairs is soon known by its words.
+BUCKETS = 1 << 11
 
 
 def split(sentence: str) -> list[str]:
     """The words of a sentence, in small letters."""
     return _WORD.findall(sentence.lower())
+
+
+def told(words: Sequence[str], other: Sequence[str]) -> list[list[int]]:
+    """Of each word of a sentence, the buckets of the word and of :func:`moves`."""
+    marks = moves(words, other)
+    return [[bucket(word, BUCKETS), mark] for word, mark in zip(words, marks, strict=True)]
 
 
 def moves(words: Sequence[str], other: Sequence[str]) -> list[int]:
@@ -38,14 +46,14 @@ def moves(words: Sequence[str], other: Sequence[str]) -> list[int]:
     before = -1, -1
     for at, word in enumerate(words):
         if word not in others:
-            told = "absent"
+            mark = "absent"
         elif counts[word] > 1 or others[word] > 1:
-            told = "often"
+            mark = "often"
         else:
             step = (place[word] - before[1]) - (at - before[0])
-            told = str(max(-FURTHEST, min(FURTHEST, step)))
+            mark = str(max(-FURTHEST, min(FURTHEST, step)))
             before = at, place[word]
-        found.append(bucket(f"m{told}", BUCKETS))
+        found.append(bucket(f" {mark}", BUCKETS))
     return found
 
 
@@ -55,14 +63,14 @@ def numbers(first: Sequence[str], second: Sequence[str]) -> list[float]:
     longest = max(length, other)
     counts, others = Counter(first), Counter(second)
     both = (counts & others).total()
-    told = [length / 32, other / 32, abs(length - other) / 8]
-    told += [both / longest, both / min(length, other), (length - both) / 8, (other - both) / 8]
+    found = [length / 32, other / 32, abs(length - other) / 8]
+    found += [both / longest, both / min(length, other), (length - both) / 8, (other - both) / 8]
     for size in (2, 3, 4):
         grams, more = (
             Counter(zip(*(words[at:] for at in range(size)), strict=False))
             for words in (first, second)
         )
-        told.append((grams & more).total() / max(longest - size + 1, 1))
+        found.append((grams & more).total() / max(longest - size + 1, 1))
     # Words that both have once, in the order of the first: where they are in the second.
     place = {word: at for at, word in enumerate(second)}
     order = [place[word] for word in first if counts[word] == 1 and others[word] == 1]
@@ -70,12 +78,12 @@ def numbers(first: Sequence[str], second: Sequence[str]) -> list[float]:
     turned = sum(a > b for at, a in enumerate(order) for b in order[at + 1 :])
     steps = list(zip(order, order[1:], strict=False))
     rank = {at: number for number, at in enumerate(sorted(order))}
-    told += [turned / 16, turned / max(pairs, 1), len(order) / longest]
-    told += [sum(b != a + 1 for a, b in steps) / 8, sum(b < a for a, b in steps) / 4]
-    told.append(sum(abs(rank[at] - number) for number, at in enumerate(order)) / 32)
-    told += [float(first[:1] == second[:1]), float(first[-2:] == second[-2:])]
-    told.append(order[0] / 32 if order else -1.0)
-    return told
+    found += [turned / 16, turned / max(pairs, 1), len(order) / longest]
+    found += [sum(b != a + 1 for a, b in steps) / 8, sum(b < a for a, b in steps) / 4]
+    found.append(sum(abs(rank[at] - number) for number, at in enumerate(order)) / 32)
+    found += [float(first[:1] == second[:1]), float(first[-2:] == second[-2:])]
+    found.append(order[0] / 32 if order else -1.0)
+    return found
 
 
 class Compared(nn.Module):

@@ -23,10 +23,9 @@ from equipoise.problems.language.encoders import (
     transformer,
 )
 from equipoise.problems.language.metrics import macro_f1
-from equipoise.problems.language.pairs import comparing, moves, numbers, split
+from equipoise.problems.language.pairs import comparing, numbers, split, told
 from equipoise.problems.language.sequences import Ragged, Sequences
 from equipoise.problems.language.text import Stamp, broken, first_of, lines, spread, stamp
-from equipoise.problems.language.words import table
 from equipoise.problems.metrics import accuracy
 from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Task
@@ -209,12 +208,6 @@ def rows_of(languages: Sequence[str], split: SplitName) -> dict[str, list[Row]]:
 
 def _of_words(rows: Sequence[Row], language: str) -> Sequences:
     cut = [(split(row.first), split(row.second)) for row in rows]
-    known = table(word for pair in cut for words in pair for word in words)
-
-    def told(words: Sequence[str], other: Sequence[str]) -> list[list[int]]:
-        marks = moves(words, other)
-        return [[*known[word], mark] for word, mark in zip(words, marks, strict=True)]
-
     inputs = (
         Ragged.of([told(first, second) for first, second in cut]),
         Ragged.of([told(second, first) for first, second in cut]),

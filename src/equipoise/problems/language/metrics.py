@@ -57,9 +57,7 @@ def token_accuracy(classes: int) -> Metric:
     def score(counts: Tensor) -> float:
         return 100.0 * float(counts.diagonal().sum() / counts.sum())
 
-    return Metric(
-        name="accuracy", score=Confusion(classes, score), higher_is_better=True, unit="%"
-    )
+    return Metric(name="accuracy", score=Confusion(classes, score), higher_is_better=True, unit="%")
 
 
 def macro_f1_of(counts: Tensor) -> float:

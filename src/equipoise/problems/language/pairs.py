@@ -140,6 +140,4 @@ class Perceptron(nn.Module):
 
 def comparing(width: int, dropout: float = 0.2) -> Trunk:
     """A small network over two sentences, to ``Tensor[B, width]``."""
-    return Trunk(
-        lambda: [Compared(width, dropout), Perceptron(width, dropout)], (width, width)
-    )
+    return Trunk(lambda: [Compared(width, dropout), Perceptron(width, dropout)], (width, width))

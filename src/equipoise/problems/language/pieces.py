@@ -39,9 +39,7 @@ class Pieces:
         """The pieces of each different word, at least one."""
         forms = list(dict.fromkeys(words))
         found = self.cut(forms) if forms else []
-        return {
-            form: pieces or [self.unknown] for form, pieces in zip(forms, found, strict=True)
-        }
+        return {form: pieces or [self.unknown] for form, pieces in zip(forms, found, strict=True)}
 
 
 def hashed(size: int) -> Pieces:
@@ -58,7 +56,10 @@ def hashed(size: int) -> Pieces:
 
     def cut(words: Sequence[str]) -> list[list[int]]:
         return [
-            [3 + bucket(f"{bool(at)}{word[at : at + CHUNK]}", size - 3) for at in range(0, len(word), CHUNK)]
+            [
+                3 + bucket(f"{bool(at)}{word[at : at + CHUNK]}", size - 3)
+                for at in range(0, len(word), CHUNK)
+            ]
             for word in words
         ]
 

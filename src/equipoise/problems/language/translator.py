@@ -118,9 +118,7 @@ class Bleu:
         return bleu(self.hypotheses, self.references, self.tokenizer)
 
 
-def measured(
-    language: str, subwords: Callable[[], Subwords], beams: int
-) -> tuple[Metric, ...]:
+def measured(language: str, subwords: Callable[[], Subwords], beams: int) -> tuple[Metric, ...]:
     """Cross-entropy without smoothing, wrong tokens in percent and, where there are beams, BLEU."""
     found = [
         Metric(name="cross-entropy", score=OverTokens(_entropy), higher_is_better=False),

@@ -29,9 +29,7 @@ from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Task
 
 LANGUAGES = ("en", "zh", "te", "vi")
-TAGS = (
-    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"
-).split()
+TAGS = ("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X").split()
 NUMBER = {tag: number for number, tag in enumerate(TAGS)}
 FILES: Mapping[SplitName, str] = {"train": "train", "validation": "dev", "test": "test"}
 MISSING = -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ def numbers(first: Sequence[str], second: Sequence[str]) -> list[float]:
     order = [place[word] for word in first if counts[word] == 1 and others[word] == 1]
     pairs = len(order) * (len(order) - 1) / 2
     turned = sum(a > b for at, a in enumerate(order) for b in order[at + 1 :])
-    steps = list(zip(order, order[1:], strict=False))
+    steps = list(pairwise(order))
     rank = {at: number for number, at in enumerate(sorted(order))}
     found += [turned / 16, turned / max(pairs, 1), len(order) / longest]
     found += [sum(b != a + 1 for a, b in steps) / 8, sum(b < a for a, b in steps) / 4]

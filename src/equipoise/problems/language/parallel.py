@@ -46,9 +46,8 @@ def pairs(paths: tuple[Path, Path]) -> Iterator[tuple[str, str]]:
     Raises:
         DataError: a line is empty or not UTF-8, or one file has more lines than the other.
     """
-    number = 0
-    for first, second in zip_longest(*(lines(path, REMEDY) for path in paths)):
-        number += 1
+    both = zip_longest(*(lines(path, REMEDY) for path in paths))
+    for number, (first, second) in enumerate(both, start=1):
         for found, path, other in ((first, paths[0], paths[1]), (second, paths[1], paths[0])):
             if found is None:
                 what = f"ends after line {number - 1}, and {other} goes on"

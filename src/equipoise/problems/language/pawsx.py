@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,16 +24,14 @@ from equipoise.problems.language.encoders import (
 )
 from equipoise.problems.language.metrics import macro_f1
 from equipoise.problems.language.pairs import comparing, numbers, split, told
+from equipoise.problems.language.paraphrases import PAGE, Row, pairs
 from equipoise.problems.language.sequences import Ragged, Sequences
-from equipoise.problems.language.text import Stamp, broken, first_of, lines, spread, stamp
+from equipoise.problems.language.text import Stamp, complaint, first_of, one_of, spread, stamp
 from equipoise.problems.metrics import accuracy
 from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Task
 
 LANGUAGES = ("en", "zh", "de", "es")
-COLUMNS = ("id", "sentence1", "sentence2", "label")
-# Stands for a sentence that could not be translated.
-UNTRANSLATED = "NS"
 # Where there is no training file: so many of the last ids of the dev files are the validation split.
 HELD_OUT = 200
 
@@ -70,50 +68,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
-    """Two sentences, and 1 where they say the same."""
-
-    id: int
-    first: str
-    second: str
-    label: int
-
-
-def pairs(path: Path) -> list[Row]:
-    """The rows of a file with a header, without those that were not translated.
-
-    Raises:
-        DataError: a column is missing, a label is neither 0 nor 1, an id is there twice, or no row is left.
-    """
-    remedy = f"fetch it anew from {DATASET.page}"
-    found: list[Row] = []
-    seen: set[int] = set()
-    for number, line in lines(path, remedy):
-        columns = line.split("\t")
-        if number == 1:
-            if tuple(columns[:3]) != COLUMNS[:3] or columns[3:] not in (["label"], ["noisy_label"]):
-                what = f"has the columns {', '.join(columns)} and should have {', '.join(COLUMNS)}"
-                broken(path, 1, what, remedy)
-            continue
-        if len(columns) != len(COLUMNS):
-            broken(path, number, f"has {len(columns)} columns and should have 4", remedy)
-        name, first, second, label = columns
-        if not (name.isascii() and name.isdecimal()):
-            broken(path, number, f"has {name!r} where its id should be, a whole number", remedy)
-        if label not in ("0", "1"):
-            broken(path, number, f"has the label {label!r}, which is neither 0 nor 1", remedy)
-        if not first.strip() or not second.strip():
-            broken(path, number, "has an empty sentence", remedy)
-        if int(name) in seen:
-            broken(path, number, f"has the id {name}, which is there already", remedy)
-        seen.add(int(name))
-        if UNTRANSLATED not in (first.strip(), second.strip()):
-            found.append(Row(int(name), first, second, int(label)))
-    if not found:
-        raise DataError(path, "there is no pair of sentences in it", remedy)
-    return found
-
-
 def names(language: str, split: SplitName) -> list[str]:
     """What a file may be called: in one folder, or as it is handed out."""
     part = {"train": "train", "validation": "dev", "test": "test"}[split]
@@ -133,21 +87,17 @@ def file(language: str, split: SplitName) -> Path | None:
         DataError: that for validation or test is not there.
     """
     every = names(language, split)
-    found = first_of(DATASET.folder(), every)
-    return found if found is not None or split == "train" else DATASET.file(every[0])
+    return first_of(DATASET.folder(), every) if split == "train" else one_of(DATASET, every)
 
 
 def _examined(folder: Path) -> Iterator[str]:
-    for path in sorted([*folder.rglob("*.tsv"), *folder.rglob("*.tsv.gz")]):
-        try:
-            pairs(path)
-        except DataError as error:
-            yield str(error)
+    paths = sorted([*folder.rglob("*.tsv"), *folder.rglob("*.tsv.gz")])
+    yield from filter(None, (complaint(pairs, path) for path in paths))
 
 
 DATASET = DataSet(
     name="pawsx",
-    page="https://github.com/google-research-datasets/paws/tree/master/pawsx",
+    page=PAGE,
     licence="may be used for any purpose; Google LLC asks to be named as the source",
     files={"**/*.tsv*": None},
     examine=_examined,
@@ -182,8 +132,8 @@ def _files(languages: Sequence[str], split: SplitName) -> dict[str, Stamp] | Non
 def rows_of(languages: Sequence[str], split: SplitName) -> dict[str, list[Row]]:
     """The rows of a split, by language.
 
-    Without training files the dev files are divided: the last 200 of the ids that any of the languages has are
-    for validation and the others for training, so that no pair is in both, in whatever languages.
+    Without training files the dev files are divided: the last 200 of the ids that any of the languages has
+    are for validation and the others for training, so that no pair is in both, in whatever languages.
 
     Raises:
         DataError: a file is missing or wrong.

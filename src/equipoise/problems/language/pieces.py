@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,6 @@ def weights_folder(name: str) -> Path:
     Raises:
         DataError: there is none.
     """
-    import os
-
     place = os.environ.get(PLACE, "")
     tried = [Path(name).expanduser()]
     if place:
@@ -124,7 +123,7 @@ def weights_folder(name: str) -> Path:
     raise DataError(
         tried[-1],
         "there is no such folder of weights",
-        f"get it (config.json, weights, tokenizer) from https://huggingface.co/google-bert/{Path(name).name}, "
-        f"name it by the option weights, or put it into the folder that {PLACE} names; weights='' trains a "
-        "small network from scratch",
+        "get config.json, weights and tokenizer, for instance from "
+        f"https://huggingface.co/google-bert/{Path(name).name}; name the folder by the option weights, or "
+        f"put it into the folder that {PLACE} names; without weights a small network learns from scratch",
     )

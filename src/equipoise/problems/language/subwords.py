@@ -112,7 +112,7 @@ def kept_model(folder: Path, key: str, make: Callable[[], bytes]) -> bytes:
 
 
 def kept_arrays(folder: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
-    """Arrays kept under a key, mapped into memory; or made now, and kept where the folder can be written to."""
+    """Arrays kept under a key, mapped into memory; or made now, and kept where the folder allows it."""
     there = folder / "prepared" / key
     found = _arrays(there)
     if found is not None:

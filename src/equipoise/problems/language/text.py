@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from equipoise.problems.files import DataError, opened
+from equipoise.problems.files import DataError, DataSet, opened
 
 
 def lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
@@ -54,6 +54,22 @@ def first_of(folder: Path, names: Sequence[str]) -> Path | None:
     return None
 
 
+def one_of(data: DataSet, names: Sequence[str]) -> Path:
+    """The first of some files of a data set that is there.
+
+    Raises:
+        DataError: none is; it names all of them.
+    """
+    found = first_of(data.folder(), names)
+    if found is not None:
+        return found
+    try:
+        return data.file(names[0])
+    except DataError as error:
+        what = f"{error.what}, and none of {', '.join(names[1:])}"
+        raise DataError(error.file, what, error.remedy) from None
+
+
 def spread(count: int, rows: int | None) -> list[int]:
     """Which of ``count`` rows are taken where ``rows`` are asked for: from beginning to end, evenly."""
     if rows is None or rows >= count:
@@ -64,6 +80,15 @@ def spread(count: int, rows: int | None) -> list[int]:
 def bucket(text: str, buckets: int) -> int:
     """The bucket of a piece of text, from 1; 0 is for padding."""
     return 1 + zlib.crc32(text.encode("utf-8")) % (buckets - 1)
+
+
+def complaint(read: Callable[[Path], object], path: Path) -> str:
+    """What is wrong with a file, as far as reading it tells; empty where nothing is."""
+    try:
+        read(path)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 class Stamp(NamedTuple):

@@ -37,6 +37,8 @@ from equipoise.problems.tasks import Task
 
 FILES: Mapping[SplitName, str] = {"train": "train", "validation": "dev", "test": "test"}
 DECODERS = ("shared", "own")
+# Width of a head of attention.
+HEAD = 64
 SCHEDULE = "equipoise.problems.language.schedules:inverse_sqrt"
 
 _XIN: Mapping[str, Any] = {
@@ -256,12 +258,8 @@ def translation(
 
     def model(wanted: Sequence[str]) -> nn.Module:
         size = subwords().size + len(targets)
-        parts = {
-            "width": width,
-            "feedforward": 4 * width,
-            "heads": max(width // 64, 1),
-            "dropout": dropout,
-        }
+        parts: dict[str, Any] = {"width": width, "feedforward": 4 * width, "dropout": dropout}
+        parts["heads"] = max(width // HEAD, 1)
         heads: dict[str, nn.Module]
         if decoders == "shared":
             trunk = encoder_decoder(size, layers=(layers, layers), padding=PADDING, **parts)
@@ -286,8 +284,8 @@ def translation(
         model=model,
         piece=64,
         about=(
-            "A sentence is translated into several languages. Each pair of languages has sentences of its own, "
-            "often far more of them in one than in another."
+            "A sentence is translated into several languages. Each pair of languages has sentences of its "
+            "own, often far more of them in one than in another."
         ),
         cite="the language pairs of WMT, as in Xin et al. (arXiv:2209.11379)",
     ).only(tasks)

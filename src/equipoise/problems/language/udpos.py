@@ -23,13 +23,18 @@ from equipoise.problems.language.encoders import (
 )
 from equipoise.problems.language.metrics import macro_f1, token_accuracy
 from equipoise.problems.language.sequences import Ragged, Sequences
-from equipoise.problems.language.text import Stamp, broken, first_of, lines, spread, stamp
+from equipoise.problems.language.text import Stamp, broken, complaint, lines, one_of, spread, stamp
 from equipoise.problems.language.words import convolutional, table
 from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Task
 
 LANGUAGES = ("en", "zh", "te", "vi")
-TAGS = ("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X").split()
+# fmt: off
+TAGS = (
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT",
+    "SCONJ", "SYM", "VERB", "X",
+)
+# fmt: on
 NUMBER = {tag: number for number, tag in enumerate(TAGS)}
 FILES: Mapping[SplitName, str] = {"train": "train", "validation": "dev", "test": "test"}
 MISSING = -1
@@ -124,16 +129,12 @@ def file(language: str, split: SplitName) -> Path:
     Raises:
         DataError: it is not there.
     """
-    either = names(language, FILES[split])
-    return first_of(DATASET.folder(), either) or DATASET.file(either[0])
+    return one_of(DATASET, names(language, FILES[split]))
 
 
 def _examined(folder: Path) -> Iterator[str]:
-    for path in sorted([*folder.glob("*-*.tsv"), *folder.glob("*-*.tsv.gz")]):
-        try:
-            sentences(path)
-        except DataError as error:
-            yield str(error)
+    paths = sorted([*folder.glob("*-*.tsv"), *folder.glob("*-*.tsv.gz")])
+    yield from filter(None, (complaint(sentences, path) for path in paths))
 
 
 DATASET = DataSet(

@@ -80,12 +80,12 @@ def list_command(
             return
         for row, (each, names) in zip(rows, found, strict=True):
             typer.echo(f"{each.name}: {'there' if row['there'] else 'not there'}")
-            for what, told in (
+            for what, words in (
                 ("problems", ", ".join(names)),
                 ("licence", each.licence),
                 ("page", each.page),
             ):
-                typer.echo(f"    {what:<9} {told}")
+                typer.echo(f"    {what:<9} {words}")
 
 
 @app.command("check")

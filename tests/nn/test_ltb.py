@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 import torch
-from arch_cases import TASKS, flat, losses_of, planted
+from arch_cases import KINDS, TASKS, flat, losses_of, planted
 from torch import nn
 
 from equipoise import Balancer
@@ -106,10 +106,12 @@ def test_branches_do_not_learn_while_warming_up() -> None:
     assert moved == [False, True]
 
 
-def test_a_hard_pass_is_a_pass_of_some_tree() -> None:
+@pytest.mark.parametrize("kind", ["flat", "unpooling"])
+def test_a_hard_pass_is_a_pass_of_some_tree(kind: str) -> None:
     torch.manual_seed(0)
-    model = LTB.over(flat(), heads(), nodes=2)
-    inputs, _ = planted("flat")
+    trunk, head, _ = KINDS[kind]
+    model = LTB.over(trunk(), {t: head() for t in TASKS}, nodes=2)
+    inputs, _ = planted(kind)
     possible = []
     for path in itertools.product(range(2), range(2)):
         z = inputs

@@ -6,10 +6,6 @@ import importlib
 from typing import Any
 
 
-class MissingLibraryError(ImportError, ValueError):
-    """A library is not installed: an import error, and something that a user can mend."""
-
-
 def needs(module: str, extra: str) -> Any:
     """A module of a library that an extra of this package installs.
 
@@ -18,11 +14,12 @@ def needs(module: str, extra: str) -> Any:
         extra: which one installs it.
 
     Raises:
-        MissingLibraryError: it is not installed.
+        ImportError: it is not installed.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingLibraryError(
-            f'this needs {error.name}; install it with: pip install "equipoise[{extra}]"'
+        library = str(error.name).partition(".")[0]
+        raise ImportError(
+            f'this needs {library}; install it with: pip install "equipoise[{extra}]"'
         ) from None

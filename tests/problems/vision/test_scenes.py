@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from equipoise.nn import ARCHITECTURES
 from equipoise.problems import problem
 from equipoise.problems.vision.rooms import CLASSES, FAILURES, render
+from equipoise.study.measuring import scores
 
 SMALL = {"rows": 16, "size": [24, 32], "width": 8}
 
@@ -50,7 +52,7 @@ def test_visible_surfaces_face_the_camera():
 def test_normals_are_those_of_the_surface_that_depth_tells():
     """Points of three neighbours span the plane that the normal is at right angles to."""
     agree = []
-    for seed in range(12):
+    for seed in range(6):
         height, width = 96, 144
         room = render(seed, height, width)
         classes = room.classes
@@ -63,7 +65,7 @@ def test_normals_are_those_of_the_surface_that_depth_tells():
                 same &= (np.roll(room.normals, step, axis) * room.normals).sum(-1) > 0.999
         same[[0, -1]] = same[:, [0, -1]] = False
         # The angle of view is drawn: take the one that fits best.
-        agree.append(max(_agreement(room, same, reach) for reach in np.linspace(0.5, 0.95, 46)))
+        agree.append(max(_agreement(room, same, reach) for reach in np.linspace(0.54, 0.91, 38)))
     assert np.median(agree) > 0.99
 
 
@@ -98,7 +100,7 @@ def test_more_rooms_begin_with_the_same_ones():
     assert torch.equal(few.inputs, many.inputs[:8])
 
 
-@pytest.mark.parametrize("arch", ["hard_sharing", "mtan", "cross_stitch", "mmoe"])
+@pytest.mark.parametrize("arch", list(ARCHITECTURES))
 def test_every_architecture_takes_the_small_network(arch):
     made = problem("scenes", **SMALL, arch=arch)
     names = [task.name for task in made.tasks]
@@ -123,13 +125,11 @@ def test_training_beats_a_constant():
     names = [task.name for task in made.tasks]
     model, train = made.network(names), made.source("train")
     optimiser = torch.optim.Adam(model.parameters(), 0.01)
-    for epoch in range(6):
-        for batch in train.batches(16, epoch):
+    for epoch in range(10):
+        for batch in train.batches(8, epoch):
             optimiser.zero_grad()
             sum(made.losses_of(model, batch).values()).backward()
             optimiser.step()
-    from equipoise.study.measuring import scores
-
     test = list(made.source("test").batches(32, None))
     found = scores(made, model, names, test)
     depth = train.targets["depth"]
@@ -143,7 +143,8 @@ def test_training_beats_a_constant():
     assert found["depth", "absolute_error"] < 0.9 * float(constant)
     labels = targets["segmentation"][targets["segmentation"] >= 0]
     majority = 100 * float((labels == labels.mode().values).float().mean())
-    assert found["segmentation", "pixel_accuracy"] > 1.1 * majority
+    assert found["segmentation", "pixel_accuracy"] > majority + 2
+    assert found["segmentation", "miou"] > 1.5 * majority / len(CLASSES)
     assert found["normals", "mean_angle"] < 45
 
 

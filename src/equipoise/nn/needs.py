@@ -6,6 +6,10 @@ import importlib
 from typing import Any
 
 
+class MissingLibraryError(ImportError, ValueError):
+    """A library is not installed: an import error, and something that a user can mend."""
+
+
 def needs(module: str, extra: str) -> Any:
     """A module of a library that an extra of this package installs.
 
@@ -14,12 +18,12 @@ def needs(module: str, extra: str) -> Any:
         extra: which one installs it.
 
     Raises:
-        ImportError: it is not installed.
+        MissingLibraryError: it is not installed.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         library = str(error.name).partition(".")[0]
-        raise ImportError(
+        raise MissingLibraryError(
             f'this needs {library}; install it with: pip install "equipoise[{extra}]"'
         ) from None

@@ -213,8 +213,7 @@ def celeba(
     def model(names: Sequence[str]) -> nn.Module:
         outputs = 2 if loss == "ce" else 1
         heads: Any = {name: nn.Linear(trunk.features, outputs) for name in names}
-        heads = BatchedHeads(heads) if batched_heads else heads
-        return architecture(arch, trunk, heads)
+        return architecture(arch, trunk, BatchedHeads(heads) if batched_heads else heads)
 
     return Problem(
         name="celeba",

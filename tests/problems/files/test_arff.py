@@ -61,7 +61,7 @@ def test_a_wrong_row_is_refused_with_its_line(text, told):
         ("1,2,3\n", "line 1: expected @relation"),
         ("@relation r\n@data\n1\n", "line 2: expected"),
         ("@relation r\n@attribute t string\n@data\n", "of type 'string'"),
-        ("@relation r\n@attribute t date 'yyyy'\n@data\n", "of type 'date"),
+        ("@relation r\n@attribute t date 'yyyy'\n@data\n", "is of type .date"),
         ("@relation r\n@attribute t {a,a}\n@data\n", "lists a value twice"),
         ("@relation r\n@attribute t {a,b\n@data\n", "no '@attribute name type'|does not end"),
         ("@relation r\n@attribute t real\n@attribute t real\n@data\n1,1\n", "the same name"),

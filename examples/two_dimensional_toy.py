@@ -23,8 +23,16 @@ import torch
 from torch import Tensor
 
 import equipoise
+from equipoise.problems.synthetic.toy2d import (
+    BOUNDS,
+    NEAR,
+    SCALE,
+    STARTS,
+    distance,
+    losses,
+    pareto_front,
+)
 
-STARTS = [(-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0)]
 METHODS = {
     "ew": {},
     "rlw": {"seed": 0},
@@ -34,38 +42,9 @@ METHODS = {
     "imtl_g": {},
     "nash_mtl": {},
     # These losses go below 0; FAMO needs bounds, which are those of its authors' code.
-    "famo": {"min_losses": (-2.1, -21.0)},
+    "famo": {"min_losses": BOUNDS},
 }
-SCALE = torch.tensor([0.1, 1.0], dtype=torch.float64)
 EDGE = 11.0
-
-
-def losses(theta: Tensor) -> Tensor:
-    """Both losses, ``Tensor[..., 2]``, at ``theta``, ``Tensor[..., 2]``."""
-    x, y = theta.unbind(-1)
-    f1 = (0.5 * (-x - 7) - torch.tanh(-y)).abs().clamp_min(5e-6).log() + 6
-    f2 = (0.5 * (-x + 3) + torch.tanh(-y) + 2).abs().clamp_min(5e-6).log() + 6
-    g1 = ((-x + 7) ** 2 + 0.1 * (-y - 8) ** 2) / 10 - 20
-    g2 = ((-x - 7) ** 2 + 0.1 * (-y - 8) ** 2) / 10 - 20
-    upper, lower = torch.tanh(0.5 * y).clamp_min(0), torch.tanh(-0.5 * y).clamp_min(0)
-    return torch.stack([upper * f1 + lower * g1, upper * f2 + lower * g2], -1) * SCALE
-
-
-def pareto_front(points: int = 101) -> Tensor:
-    """Minima of all weighted sums, ``Tensor[points, 2]``: the front is convex here."""
-    weight = torch.linspace(0, 1, points, dtype=torch.float64).unsqueeze(-1)
-    weights = torch.cat([weight, 1 - weight], -1) / SCALE
-    theta = torch.tensor([[0.0, -8.0]], dtype=torch.float64).repeat(points, 1).requires_grad_()
-    optimizer = torch.optim.LBFGS([theta], max_iter=500, tolerance_grad=1e-9)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        total = (weights * losses(theta)).sum()
-        total.backward()
-        return total
-
-    optimizer.step(closure)
-    return theta.detach()
 
 
 def trajectories(method_id: str, steps: int, keep: int = 150) -> Tensor:
@@ -89,11 +68,6 @@ def trajectories(method_id: str, steps: int, keep: int = 150) -> Tensor:
     return torch.stack(path)
 
 
-def distance(ends: Tensor, front: Tensor) -> Tensor:
-    """From each of ``Tensor[starts, 2]`` to the nearest point of the front, ``Tensor[starts]``."""
-    return torch.cdist(ends, front).amin(-1)
-
-
 # --- the figure -----------------------------------------------------------------------------------
 
 
@@ -101,7 +75,7 @@ def landscape(size: int = 260, bands: int = 14) -> str:
     """The mean of the two losses (unscaled) as a PNG in a ``data:`` address: grey bands of equal area."""
     line = torch.linspace(-EDGE, EDGE, size, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(line, line.flip(0), indexing="xy"), -1)
-    mean = (losses(grid) / SCALE).mean(-1)
+    mean = (losses(grid) / grid.new_tensor(SCALE)).mean(-1)
     band = (mean.flatten().argsort().argsort() * bands // mean.numel()).view_as(mean)
     shades = (190 + 62 * band / (bands - 1)).to(torch.uint8)
     rows = b"".join(b"\0" + bytes(row.tolist()) for row in shades)
@@ -168,7 +142,7 @@ def panel(name: str, path: Tensor, front: Tensor, background: str):
         .mark_point(shape=STAR, size=70, filled=True, color="white", stroke="black", opacity=1)
         .encode(x, y)
     )
-    reached = int((distance(path[-1], front) < 0.1).sum())
+    reached = int((distance(path[-1], front) < NEAR).sum())
     title = alt.Title(name, subtitle=f"{reached} of {path.shape[1]} on the front")
     return alt.layer(image, line, way, starts, ends).properties(
         width=side, height=side, title=title

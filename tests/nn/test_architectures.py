@@ -130,7 +130,7 @@ def test_one_task_alone_trains(variant: str, kind: str) -> None:
 def test_the_features_route_has_everything_below_its_features(
     variant: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """Exact from the features down: the gradients are those of the parameters route, and nothing goes past."""
+    """Exact from the features down, gradients are those of the parameters route; nothing goes past."""
     inputs, targets = planted("flat")
     gradients = []
     for with_share in (False, True):
@@ -147,6 +147,36 @@ def test_the_features_route_has_everything_below_its_features(
     balancer = Balancer("mgda", TASKS)
     balancer(losses_of(model(inputs, share=balancer.share), targets)).backward()
     assert not [w for w in recwarn if "past" in str(w.message)]
+
+
+def test_a_mask_beside_the_features_is_not_shared_out() -> None:
+    gradients = []
+    for with_share in (False, True):
+        model = network("hard_sharing", "tokens").double()
+        (ids, mask), targets = planted("tokens")
+        balancer = Balancer("mgda", TASKS, route="parameters")
+        share = balancer.share if with_share else None
+        balancer(losses_of(model((ids, mask.double()), share=share), targets)).backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(*gradients, strict=True))
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 5)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"z": self.linear(x), "seen": x}
+
+    seen: list[Any] = []
+
+    def share(features: Any) -> Any:
+        seen.append(features)
+        return dict.fromkeys(TASKS, features)
+
+    out = TrunkAndHeads(Named(), {t: nn.Identity() for t in TASKS})(torch.randn(3, 6), share)
+    assert [list(features) for features in seen] == [["z"]]
+    assert list(out["two"]) == ["z", "seen"]
 
 
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - HANDLES))

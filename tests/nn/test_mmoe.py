@@ -92,7 +92,7 @@ def test_static_gates_start_with_the_mean_of_the_experts() -> None:
 def test_images_are_flattened_for_gates_on_the_input() -> None:
     model = MMoE.over(maps(), {t: nn.Conv2d(5, 1, 1) for t in TASKS}, gate="input", inputs=72)
     assert model(torch.randn(3, 2, 6, 6))["one"].shape == (3, 1, 3, 3)
-    with pytest.raises(ValueError, match="inputs=72 and got .* 128 numbers an example"):
+    with pytest.raises(ValueError, match=r"inputs=72 and got .* 128 numbers an example"):
         model(torch.randn(3, 2, 8, 8))
 
 

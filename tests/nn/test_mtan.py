@@ -103,6 +103,15 @@ def test_the_resnet_form_reads_before_the_last_block() -> None:
     assert torch.allclose(model(x)["one"], a2, atol=1e-12)
 
 
+def test_a_stem_gets_no_attention_in_the_resnet_form() -> None:
+    below = encoder()
+    trunk = Trunk(lambda: [block(3, 3), *below.stages()], (3, *below.channels))
+    with_stem, without = MTAN.over(trunk, heads()), MTAN.over(below, heads())
+    assert [*with_stem.masks.state_dict()] == [*without.masks.state_dict()]
+    assert with_stem(torch.randn(2, 3, 8, 8))["one"].shape == (2, 16, 4, 4)
+    assert len(MTAN.over(trunk, heads(), form="segnet").masks["one"]) == 3
+
+
 def test_open_masks_are_hard_sharing() -> None:
     torch.manual_seed(0)
     model = MTAN.over(pooled(), heads()).eval()

@@ -126,7 +126,8 @@ def decode(folder, item):
     return {"a": np.full(3, int(item) % 250), "b": np.float32(item)}
 
 layout = {"a": ((3,), "uint8"), "b": ((), "float32")}
-build(Path(sys.argv[1]), Recipe(key="small", items=[str(n) for n in range(3000)], layout=layout, decode=decode))
+items = [str(n) for n in range(3000)]
+build(Path(sys.argv[1]), Recipe(key="small", items=items, layout=layout, decode=decode))
 """
 
 

@@ -78,16 +78,14 @@ def list_command(
         if as_json:
             typer.echo(to_json({"data": rows}))
             return
-        table = Table("folder", "there", "problems", "licence", "page", box=None)
         for row, (each, names) in zip(rows, found, strict=True):
-            table.add_row(
-                each.name,
-                "yes" if row["there"] else "no",
-                ", ".join(names),
-                each.licence,
-                each.page,
-            )
-        Console(soft_wrap=False).print(table)
+            typer.echo(f"{each.name}: {'there' if row['there'] else 'not there'}")
+            for what, words in (
+                ("problems", ", ".join(names)),
+                ("licence", each.licence),
+                ("page", each.page),
+            ):
+                typer.echo(f"    {what:<9} {words}")
 
 
 @app.command("check")

@@ -30,6 +30,7 @@ from equipoise.cli.result import nothing_compared, summary, summary_across, to_j
 from equipoise.cli.told import STOPPED, told
 from equipoise.study import Executor, Listener, Spec, Store, findings, parse, run
 from equipoise.study.across import across, load
+from equipoise.study.preparing import prepared
 from equipoise.study.run import Silence
 from equipoise.study.studies import changed
 
@@ -119,6 +120,8 @@ def run_command(
             raise ValueError(
                 "two of the studies have the same name; run them one at a time with --out"
             )
+        if len(specs) > 1:
+            _refuse_early(specs)
         compared = [
             _study(spec, path, where_to, keep, report, quiet, as_json)
             for spec, path in zip(specs, stores, strict=True)
@@ -136,6 +139,12 @@ def _spec(wanted: Asked, changes: dict[str, Any], silent: bool) -> Spec:
         for line in replaced(content, all_changes, wanted.which):
             typer.echo(line, err=True)
     return spec
+
+
+def _refuse_early(specs: list[Spec]) -> None:
+    """Builds everything of all studies: data that the last lacks is told before the first has run."""
+    for spec in specs:
+        prepared(spec)
 
 
 def _study(

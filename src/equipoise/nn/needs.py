@@ -23,6 +23,7 @@ def needs(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        library = str(error.name).partition(".")[0]
         raise MissingLibraryError(
-            f'this needs {error.name}; install it with: pip install "equipoise[{extra}]"'
+            f'this needs {library}; install it with: pip install "equipoise[{extra}]"'
         ) from None

@@ -200,7 +200,8 @@ def test_weights_come_from_a_folder(folder: Path) -> None:
         wanted = whole(input_ids=ids, attention_mask=mask).pooler_output
         for _ in range(2):
             assert torch.allclose(trunk.build().eval()((ids, mask)), wanted, atol=1e-6)
-    assert all(p.dtype == torch.float32 for p in trunk.build().parameters())
+    whole.half().save_pretrained(folder)
+    assert {p.dtype for p in trunk.build().parameters()} == {torch.float32}
 
 
 def test_a_folder_without_a_model_is_refused_by_name(folder: Path, tmp_path: Path) -> None:

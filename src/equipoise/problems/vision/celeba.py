@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.nn import architecture
+from equipoise.nn.batched_heads import BatchedHeads
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataError, DataSet, Recipe
 from equipoise.problems.files.images import Pixels, names_in, pixels, wrong_among
 from equipoise.problems.tasks import Metric, Task
 from equipoise.problems.vision.celeba_lists import ATTRIBUTES, SPLITS, lists_of
+from equipoise.problems.vision.celeba_studies import PRESETS as PRESETS
 from equipoise.problems.vision.image_source import IMAGE, ImageSource
 from equipoise.problems.vision.image_trunks import image_trunk
 
@@ -27,39 +29,6 @@ ORIGINAL = (218, 178)
 SIZE = 64
 # Of the rows that are taken where not all are.
 SEED = 2018
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # Epochs and schedule are not in the paper.
-    "lin2022": {
-        "methods": [
-            "uw",
-            "dwa",
-            "imtl_l",
-            "mgda",
-            "gradnorm",
-            "pcgrad",
-            "graddrop",
-            "imtl_g",
-            "cagrad",
-        ],
-        "problem_options": {"loss": "ce", "metrics": ["accuracy"]},
-        "learning_rates": [0.001],
-        "seeds": 3,
-        "epochs": 100,
-        "batch_size": 512,
-        "optimizer": "torch.optim:Adam",
-        "schedule": "constant",
-        "checkpoint": "loss",
-    },
-    "quick": {
-        "methods": ["uw", "uw_o", "cagrad"],
-        "problem_options": {"network": "small", "width": 16, "rows": 600, "metrics": ["error"]},
-        "learning_rates": [0.01],
-        "seeds": 3,
-        "epochs": 3,
-        "batch_size": 16,
-    },
-}
 
 
 def _decode(folder: Path, item: str, side: int) -> Mapping[str, Pixels]:
@@ -205,6 +174,7 @@ def celeba(
     loss: str = "ce",
     metrics: Sequence[str] = ("accuracy", "error"),
     rows: int | None = None,
+    batched_heads: bool = False,
 ) -> Problem:
     """Forty attributes of a face, such as ``"Smiling"`` and ``"Wearing_Hat"``, a task each.
 
@@ -217,6 +187,8 @@ def celeba(
         loss: ``"ce"``, the cross-entropy of two outputs an attribute; ``"bce"``, that of one.
         metrics: ``"accuracy"``, ``"error"`` or both, of each attribute.
         rows: training examples at most, drawn once for all; a quarter of it each for validation and test.
+        batched_heads: compute all heads as one, which saves time where each is a kernel of its own on a GPU;
+            with hard sharing only.
 
     Raises:
         ValueError: there is no such task, network, loss or metric, or a number is too small.
@@ -234,13 +206,15 @@ def celeba(
         raise ValueError(f"metrics is {list(metrics)}; give some of: {', '.join(METRICS)}")
     if size < 8 or (rows is not None and rows < 4):
         raise ValueError(f"size is {size} and rows {rows}; give a size of 8 and rows of 4 or more")
+    if batched_heads and arch != "hard_sharing":
+        raise ValueError(f"batched_heads goes with arch 'hard_sharing', not with {arch!r}")
     trunk = image_trunk(network, width)
 
     def model(names: Sequence[str]) -> nn.Module:
         outputs = 2 if loss == "ce" else 1
-        return architecture(
-            arch, trunk, {name: nn.Linear(trunk.features, outputs) for name in names}
-        )
+        heads: Any = {name: nn.Linear(trunk.features, outputs) for name in names}
+        given: Any = BatchedHeads(heads) if batched_heads else heads
+        return architecture(arch, trunk, given)
 
     return Problem(
         name="celeba",

@@ -146,6 +146,10 @@ def _parts(path: Path, names: tuple[str, ...], labels: Path) -> NDArray[np.uint8
         if part not in ("0", "1", "2"):
             raise _wrong(path, f"line {row + 1}: {image} is in part {part!r}, not 0, 1 or 2")
         found[row] = int(part)
+        # The parts follow each other, so that a wrong number among right ones shows.
+        if row and found[row] < found[row - 1]:
+            what = f"is in part {part} and the one before in {found[row - 1]}"
+            raise _wrong(path, f"line {row + 1}: {image} {what}; the parts go 0, 1, 2 in order")
     for number, split in enumerate(SPLITS):
         if not (found == number).any():
             raise _wrong(path, f"no image is in part {number}, which is for {split}")

@@ -41,7 +41,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             {
                 "id": "scalarization",
                 "label": "published weights",
-                "weights": [1.0, 2.0, 5.0, 10.0, 50.0],
+                "options": {"weights": [1.0, 2.0, 5.0, 10.0, 50.0]},
             },
         ],
         "optimizer": "torch.optim:Adam",

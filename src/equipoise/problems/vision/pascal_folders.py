@@ -94,7 +94,7 @@ def _names(data: DataSet, folder: Path, part: str) -> list[str]:
     if len(set(names)) < len(names):
         raise data.wrong(path, "it names an image twice")
     for name in names:
-        if not re.fullmatch(r"\w+", name):
+        if not re.fullmatch(r"\d{4}_\d{6}", name):
             raise data.wrong(path, f"{name!r} is no name of an image")
     return names
 

@@ -44,11 +44,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "quick": {
         "methods": ["uw", "uw_o", "cagrad"],
-        "learning_rates": [0.003],
+        "learning_rates": [0.01],
         "seeds": 3,
         "epochs": 4,
-        "batch_size": 16,
-        "problem_options": {"rows": 320, "size": [32, 48], "width": 16},
+        "batch_size": 8,
+        "problem_options": {"rows": 256, "size": [32, 48], "width": 16},
     },
 }
 

@@ -118,6 +118,8 @@ class Hooks:
         self._step = trainer.global_step
         if self._ended is None:
             self._ended = trainer.current_epoch
+        # A checkpoint of an epoch's last step does not know yet that the epoch is over.
+        self._end(trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -135,10 +137,6 @@ class Hooks:
             # Lightning counts its own lines from 0.
             for logger in trainer.loggers:
                 logger.log_metrics(metrics_of(self.balancer, self._monitor), step=step - 1)
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Ends the epoch before, where a checkpoint of its last step did not know that it was over."""
-        self._end(trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Tells the balancer that an epoch is over."""

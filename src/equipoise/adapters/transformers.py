@@ -123,8 +123,8 @@ class TrainerMixin:
             return outputs, _named(self._losses, outputs, inputs)
         except KeyError as error:
             hint = (
-                "; columns that forward() does not take are removed from the data unless "
-                "TrainingArguments(remove_unused_columns=False)"
+                "; columns that forward() does not take and label_names does not name are removed from the "
+                "data: TrainingArguments(remove_unused_columns=False) keeps them"
                 if this.args.remove_unused_columns
                 else ""
             )
@@ -187,6 +187,8 @@ class TrainerMixin:
 
     def step_ended(self) -> None:
         """After an optimiser step: lets the method look at the last batch again where it wants to."""
+        # The Trainer empties the gradients of its model alone.
+        self.balancer.zero_grad()
         if self._last is None:
             return
         (model, inputs), self._last = self._last, None

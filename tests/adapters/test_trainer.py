@@ -301,6 +301,13 @@ class TestTaskBatches:
         assert tasks[::2] == tasks[1::2]
         assert len(set(tasks)) == 2
 
+    def test_accelerate_hands_each_process_its_own_half(self) -> None:
+        shard = pytest.importorskip("accelerate.data_loader").BatchSamplerShard
+        order = TaskBatches({"a": 40, "b": 40}, 4, together=2)
+        mine, theirs = (list(shard(order, 2, rank)) for rank in range(2))
+        assert [batch[0] < 40 for batch in mine] == [batch[0] < 40 for batch in theirs]
+        assert mine != theirs and len(mine) == len(theirs) == 10
+
     def test_a_pass_has_every_example_once_and_epochs_differ(self) -> None:
         epoch = [0]
         order = TaskBatches({"a": 12}, 3, epoch=lambda: epoch[0])

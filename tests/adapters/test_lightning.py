@@ -52,8 +52,9 @@ class Remembering:
 
     def __iter__(self) -> Iterator[Batch]:
         begin, self.at = self.at % len(self), 0
-        for self.at in range(begin + 1, len(self) + 1):
-            yield batches()[self.at - 1]
+        for number in range(begin, len(self)):
+            self.at = number + 1
+            yield batches()[number]
 
     def state_dict(self) -> dict[str, int]:
         return {"at": self.at}

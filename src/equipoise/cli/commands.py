@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from equipoise.cli import data, stores
+from equipoise.cli.plotting import plot_command
 from equipoise.cli.reporting import report_command
 from equipoise.cli.running import run_command
 from equipoise.cli.starting import check_command, new_command
@@ -43,6 +44,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "check": check_command,
     "run": run_command,
     "report": report_command,
+    "plot": plot_command,
     "methods": methods_command,
     "problems": data.problems_command,
     "watch": watch,

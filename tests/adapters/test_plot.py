@@ -52,6 +52,7 @@ def test_what_is_drawn_is_what_was_applied(log: Path) -> None:
             row[f"balance/weight/{task}"] for row in rows
         ]
     assert set(series) == {"weight", "loss", "grad_norm", "conflict"}
+    assert set(series["conflict"]) == {"mean cosine"}  # two tasks have one cosine
     assert series["conflict"]["mean cosine"][5] == rows[5]["balance/cos_mean"]
 
 
@@ -76,7 +77,7 @@ def test_long_logs_are_drawn_as_means(tmp_path: Path) -> None:
     with JSONL(path) as to:
         for step in range(3 * POINTS):
             to({"balance/loss/a": float(step % 3)}, step)
-    values = spec(read(path))["data"]["values"]
+    (values,) = spec(read(path))["datasets"].values()
     assert len(values) == POINTS
     assert {row["value"] for row in values} == {1.0}
     assert "mean of up to 3" in plot(path).read_text()

@@ -95,11 +95,15 @@ def read(log: Path) -> dict[str, dict[str, Points]]:
             panel, label, source = known
             points = found[panel][label].setdefault(source, {})
             points[int(row["step"])] = float(value)
-    return {
+    series = {
         panel: {label: max(sources.values(), key=len) for label, sources in found[panel].items()}
         for panel in PANELS
         if panel in found
     }
+    conflict = series.get("conflict", {})
+    if conflict.get("mean cosine") == conflict.get("least cosine") and "mean cosine" in conflict:
+        series["conflict"] = {"mean cosine": conflict["mean cosine"]}  # two tasks have one
+    return series
 
 
 def _rows(log: Path) -> Iterator[dict[str, Any]]:

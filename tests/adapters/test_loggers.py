@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -171,3 +172,30 @@ def test_a_missing_trainer_names_its_extra(
         getattr(adapter, name)
     with pytest.raises(AttributeError, match="no attribute 'Other'"):
         adapter.Other  # noqa: B018
+
+
+def test_all_adapters_are_imported_with_torch_alone() -> None:
+    script = (
+        "import sys\n"
+        "for name in ('numpy', 'lightning', 'pytorch_lightning', 'transformers', 'accelerate',\n"
+        "             'tensorboard', 'wandb', 'mlflow', 'trackio', 'pydantic', 'altair'):\n"
+        "    sys.modules[name] = None\n"
+        "from equipoise.adapters import accelerate, lightning, loggers, task_data, transformers\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_older_package_of_lightning_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = importlib.import_module("equipoise.adapters.lightning")
+    older = ModuleType("pytorch_lightning")
+    older.Callback = type("Callback", (), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", older)
+    monkeypatch.delitem(sys.modules, "lightning.pytorch", raising=False)
+    monkeypatch.delitem(vars(adapter), "BalancerCallback", raising=False)
+    assert issubclass(adapter.BalancerCallback, older.Callback)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    assert adapter._base() is older.Callback
+    del vars(adapter)["BalancerCallback"]

@@ -1,4 +1,4 @@
-"""Several data sets, one a task: which task a batch is of, and which of its examples."""
+"""Several data sets, one a task: which task a batch is of, which of its examples, and which of the losses."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from itertools import accumulate, cycle, islice
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Sampler
 
 from equipoise.data import TaskSampler
 
+# Under this name the inputs of a batch say which task it is of.
+TASK = "task"
+
 Sampling = float | Literal["round_robin"]
+Loss = Callable[[Any, Mapping[str, Any]], Tensor]
+LossesOf = Callable[[Any, Mapping[str, Any]], Mapping[str, Tensor | None]] | Mapping[str, Loss]
 
 
 class TaskData(Dataset[tuple[str, Any]]):
@@ -115,3 +121,25 @@ class TaskBatches(Sampler[list[int]]):
         while True:
             order = torch.randperm(self.sizes[task], generator=generator)
             yield from (start + order).tolist()
+
+
+def named_losses(
+    how: LossesOf | None, outputs: Any, inputs: Mapping[str, Any]
+) -> Mapping[str, Tensor | None]:
+    """The losses of a batch by task.
+
+    Args:
+        how: a function to all of them, or to one for each task; None: the outputs have them.
+        outputs: of the model.
+        inputs: of the batch, with its task where it is of one.
+    """
+    task = inputs.get(TASK)
+    if isinstance(how, Mapping):
+        chosen = how if task is None else {task: how[task]}
+        return {name: loss(outputs, inputs) for name, loss in chosen.items()}
+    if how is not None:
+        return how(outputs, inputs)
+    if task is not None and "losses" not in outputs:
+        return {task: outputs["loss"]}
+    found: Mapping[str, Tensor | None] = outputs["losses"]
+    return found

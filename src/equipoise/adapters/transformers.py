@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ from equipoise.adapters.shared import (
     looks_again,
     metrics_of,
 )
-from equipoise.adapters.task_data import Sampling, TaskBatches, TaskData
+from equipoise.adapters.task_data import (
+    TASK,
+    LossesOf,
+    Sampling,
+    TaskBatches,
+    TaskData,
+    named_losses,
+)
 from equipoise.balance import Balancer
 from equipoise.diagnosis import Monitor
 from equipoise.nn.needs import needs
 
 FILE = "balancer.pt"
-TASK = "task"
-
-Loss = Callable[[Any, Mapping[str, Any]], Tensor]
-Losses = Callable[[Any, Mapping[str, Any]], Mapping[str, Tensor | None]] | Mapping[str, Loss]
 
 
 class TrainerMixin:
@@ -55,6 +58,9 @@ class TrainerMixin:
             or ``"round_robin"``.
         balancer_options: of the parameter group of weights that are learned, such as ``lr``.
         named: what the Trainer takes by name.
+
+    Raises:
+        ValueError: there is no balancer, or it lacks a task that has data, or an option would have no effect.
     """
 
     # The losses are means of a batch: the Trainer is to divide them by the number of batches accumulated.
@@ -64,7 +70,7 @@ class TrainerMixin:
         self,
         *given: Any,
         balancer: Balancer | None = None,
-        losses: Losses | None = None,
+        losses: LossesOf | None = None,
         monitor: Monitor | None = None,
         sampling: Sampling = 1.0,
         balancer_options: Mapping[str, Any] | None = None,
@@ -72,6 +78,11 @@ class TrainerMixin:
     ) -> None:
         super().__init__(*given, **named)
         this: Any = self
+        if this.args.label_smoothing_factor or this.compute_loss_func is not None:
+            raise ValueError(
+                "label_smoothing_factor and compute_loss_func have no effect here: what they do belongs into "
+                "the functions of losses="
+            )
         this.model_accepts_loss_kwargs = False  # as loss_is_scaled_for_ga, in versions before that
         self.balancer = balancer_of(this.model, balancer)
         self.balancer.to(this.args.device)
@@ -120,7 +131,7 @@ class TrainerMixin:
             kept = {n: v for n, v in inputs.items() if n != TASK or TASK in taken}
             outputs = model(**kept)
         try:
-            return outputs, _named(self._losses, outputs, inputs)
+            return outputs, named_losses(self._losses, outputs, inputs)
         except KeyError as error:
             hint = (
                 "; columns that forward() does not take and label_names does not name are removed from the "
@@ -137,14 +148,15 @@ class TrainerMixin:
     def _take_tasks(self) -> None:
         this: Any = self
         this.train_dataset = TaskData(this.train_dataset)
-        if self.balancer.tasks is None:
+        names = list(this.train_dataset.sizes)
+        if not set(names) <= set(self.balancer.tasks or ()):
             raise ValueError(
-                "a batch is of one task, so the balancer has to know all of them: Balancer(..., tasks="
-                f"{list(this.train_dataset.sizes)})"
+                "a batch is of one task, so the balancer has to know all of them, by the names of the data "
+                f"sets: Balancer(..., tasks={names})"
             )
         if isinstance(this.eval_dataset, Mapping):
             this.eval_dataset = {
-                name: TaskData({name: data}) if name in this.train_dataset.sizes else data
+                name: TaskData({name: data}) if name in names else data
                 for name, data in this.eval_dataset.items()
             }
         plain = this._get_collator_with_removed_columns(this.data_collator, description="training")
@@ -254,21 +266,6 @@ class TrainerMixin:
             self.epoch_ended()
 
 
-def _named(
-    how: Losses | None, outputs: Any, inputs: Mapping[str, Any]
-) -> Mapping[str, Tensor | None]:
-    task = inputs.get(TASK)
-    if isinstance(how, Mapping):
-        chosen = how if task is None else {task: how[task]}
-        return {name: loss(outputs, inputs) for name, loss in chosen.items()}
-    if how is not None:
-        return how(outputs, inputs)
-    if task is not None and "losses" not in outputs:
-        return {task: outputs["loss"]}
-    found: Mapping[str, Tensor | None] = outputs["losses"]
-    return found
-
-
 def _callback(trainer: TrainerMixin) -> Any:
     base: Any = needs("transformers", "trainer").TrainerCallback
 
@@ -278,7 +275,7 @@ def _callback(trainer: TrainerMixin) -> Any:
     def on_epoch_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
         trainer.epoch_ended()
 
-    return type("AtEnds", (base,), {"on_step_end": on_step_end, "on_epoch_end": on_epoch_end})()
+    return type("Ends", (base,), {"on_step_end": on_step_end, "on_epoch_end": on_epoch_end})()
 
 
 def __getattr__(name: str) -> Any:

@@ -150,7 +150,7 @@ def _chart(name: str, lines: Mapping[str, Points], tasks: list[str]) -> alt.Char
     domain = list(looks)
     dashes = [DASHES[dash % len(DASHES)] for _, dash in looks.values()]
     legend = alt.Legend(title=None, symbolLimit=0, symbolStrokeWidth=2)
-    return (
+    chart: alt.Chart = (
         alt.Chart(alt.InlineData(values=rows), title=alt.Title(panel.title, anchor="start"))
         .mark_line(strokeWidth=1.6)
         .encode(
@@ -167,6 +167,7 @@ def _chart(name: str, lines: Mapping[str, Points], tasks: list[str]) -> alt.Char
         )
         .properties(width=WIDTH, height=HEIGHT)
     )
+    return chart
 
 
 def _thinned(label: str, points: Points) -> Iterable[Row]:

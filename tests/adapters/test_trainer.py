@@ -263,7 +263,9 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
             net(), arguments(tmp_path), train_dataset={"one": Rows()}, balancer=Balancer("ew")
         )
     with pytest.raises(ValueError, match="label_smoothing_factor and compute_loss_func"):
-        trainer_of(Balancer("ew", TASKS), tmp_path, label_smoothing_factor=0.1)
+        BalancedTrainer(
+            net(), arguments(tmp_path), balancer=Balancer("ew"), compute_loss_func=losses_of
+        )
     trainer = InOrder(
         net(),
         arguments(tmp_path, remove_unused_columns=True, label_names=None),

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from equipoise.adapters.shared import groups_left
+from equipoise.adapters.shared import groups_left, keep_from_ddp
 from equipoise.balance import Balancer
 
 
@@ -34,12 +34,10 @@ def prepare(accelerator: Any, balancer: Balancer, *objects: Any, **options: Any)
         ValueError: there are weights to learn, and no single optimiser for them, or a schedule that was built
             without them.
     """
-    inside = any(
-        module is balancer
-        for each in objects
-        if isinstance(each, torch.nn.Module)
-        for module in each.modules()
-    )
+    models = [each for each in objects if isinstance(each, torch.nn.Module)]
+    inside = any(module is balancer for model in models for module in model.modules())
+    for model in models:
+        keep_from_ddp(model, balancer)
     balancer.to(accelerator.device)
     optimizers = [each for each in objects if isinstance(each, torch.optim.Optimizer)]
     groups = groups_left(balancer, optimizers, options)

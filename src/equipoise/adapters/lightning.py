@@ -12,6 +12,7 @@ from equipoise.adapters.shared import (
     balancer_of,
     built,
     groups_left,
+    keep_from_ddp,
     looks_again,
     metrics_of,
     watched,
@@ -72,6 +73,11 @@ class Hooks:
         self._ended: int | None = None
 
     # --- the beginning and the end ----------------------------------------------------------------
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Before the module is wrapped for several processes."""
+        if stage == "fit":
+            keep_from_ddp(pl_module, balancer_of(pl_module, self._given))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Finds the balancer, and gives what it learns to the optimiser.

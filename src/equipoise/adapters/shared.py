@@ -73,6 +73,24 @@ def groups_left(
     return [group for group in groups if not taken.issuperset(map(id, group["params"]))]
 
 
+def keep_from_ddp(model: nn.Module, balancer: Balancer) -> None:
+    """Has DistributedDataParallel leave the weights alone that a balancer inside the model learns.
+
+    The losses reach them after ``forward``, where DDP that looks for unused parameters stops at them. Their
+    gradients are those of the whole batch in every process already, unless each balances for itself.
+
+    Args:
+        model: before it is wrapped.
+        balancer: perhaps inside.
+    """
+    learned = {id(p) for p in balancer.parameters()}
+    inside = [name for name, p in model.named_parameters() if id(p) in learned]
+    if inside and balancer._options.sync != "local":
+        others = getattr(model, "_ddp_params_and_buffers_to_ignore", [])
+        ddp: Any = nn.parallel.DistributedDataParallel
+        ddp._set_params_and_buffers_to_ignore_for_model(model, [*others, *inside])
+
+
 def built(name: str, own: type, base: type) -> type:
     """A class with the methods of ``own`` on a base that another library has."""
     return type(name, (own, base), {"__doc__": own.__doc__, "__module__": own.__module__})

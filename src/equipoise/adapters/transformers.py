@@ -15,6 +15,7 @@ from equipoise.adapters.shared import (
     balancer_of,
     built,
     groups_left,
+    keep_from_ddp,
     looks_again,
     metrics_of,
 )
@@ -86,6 +87,7 @@ class TrainerMixin:
         this.model_accepts_loss_kwargs = False  # as loss_is_scaled_for_ga, in versions before that
         self.balancer = balancer_of(this.model, balancer)
         self.balancer.to(this.args.device)
+        keep_from_ddp(this.model, self.balancer)
         self._losses = losses
         self._monitor = monitor
         self._sampling = sampling

@@ -204,15 +204,17 @@ class Monitor:
             found["cos_min"] = float(look.pairs.min())
             found["conflict_rate"] = look.conflict_rate
             found["magnitude_similarity"] = look.magnitude_similarity
-        if look.shares is not None and look.weights is not None:
+        # What became of a look is known at the next call: this is of the last one of which it is.
+        done = next((each for each in reversed(self.looks) if each.shares is not None), None)
+        if done is not None and done.shares is not None and done.weights is not None:
             for name, share, weight in zip(
-                look.names, look.shares.tolist(), look.weights.tolist(), strict=True
+                done.names, done.shares.tolist(), done.weights.tolist(), strict=True
             ):
                 found[f"share/{name}"] = share
                 if self._first.get(name):
                     found[f"drift/{name}"] = weight / self._first[name]
-        if look.update_cosine is not None:
-            found["update_cosine"] = look.update_cosine
+            if done.update_cosine is not None:
+                found["update_cosine"] = done.update_cosine
         return {prefix + name: value for name, value in found.items()}
 
     def findings(self) -> list[str]:

@@ -72,8 +72,8 @@ class Nodes(nn.Module):
 
     def forward(self, inputs: Any) -> Value:
         """From what :func:`mpnn` takes to what its stages hand on."""
-        nodes, *graph = flat(inputs) if isinstance(inputs, list | tuple) else _of_batch(inputs)
-        return torch.relu(self.linear(nodes)), *graph
+        value = flat(inputs) if isinstance(inputs, list | tuple) else _of_batch(inputs)
+        return torch.relu(self.linear(value[0])), *value[1:]
 
 
 class Messages(nn.Module):

@@ -6,6 +6,7 @@ import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ BLOCKS: Mapping[int, tuple[int, int, int, int]] = {
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
 }
+_DAMAGED = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(ValueError, LookupError, TypeError, AttributeError),
+)
 
 
 class BasicBlock(nn.Module):
@@ -115,10 +120,8 @@ class ResNet(nn.Module):
         outputs: int | None = None,
     ) -> None:
         super().__init__()
-        if depth not in BLOCKS:
-            raise ValueError(f"there is no ResNet-{depth}; known: {', '.join(map(str, BLOCKS))}")
         self.depth = depth
-        kind = BasicBlock if depth < 50 else Bottleneck
+        kind = _kind(depth)
         self.conv1 = _convolution(inputs, width, 7, 2, 1)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -145,12 +148,12 @@ class ResNet(nn.Module):
         """Its parts, to be applied one after the other: the stem and the four layers.
 
         Args:
-            pool: whether the last one averages over the image.
+            pool: whether one more averages over the image.
         """
         named = {"conv1": self.conv1, "bn1": self.bn1, "relu": self.relu, "maxpool": self.maxpool}
         stem = nn.Sequential(OrderedDict(named))
-        last = nn.Sequential(self.layer4, GlobalAverage()) if pool else self.layer4
-        return [stem, self.layer1, self.layer2, self.layer3, last]
+        layers: list[nn.Module] = [stem, self.layer1, self.layer2, self.layer3, self.layer4]
+        return [*layers, GlobalAverage()] if pool else layers
 
     def forward(self, x: Tensor) -> Tensor:
         """The averaged features ``Tensor[B, features]``, or logits ``Tensor[B, outputs]``."""
@@ -218,7 +221,7 @@ def resnet(
     pool: bool | None = None,
     weights: str | os.PathLike[str] | Mapping[str, Tensor] | None = None,
 ) -> Trunk:
-    """ResNet in five stages: the stem, and layers 1 to 4.
+    """ResNet in five stages, the stem and layers 1 to 4, and a sixth without parameters that averages.
 
     Args:
         depth: 18, 34, 50 or 101.
@@ -226,7 +229,7 @@ def resnet(
             where depth is 50 or more.
         inputs: channels of the image.
         dilated: keep an eighth of the resolution, for dense tasks; else 1/32 is left.
-        pool: whether the last stage averages over the image; None: where it is not dilated.
+        pool: whether there is a last stage that averages over the image; None: where it is not dilated.
         weights: a state dict of torchvision, or its file, to start from; see :meth:`ResNet.load_imagenet`.
 
     Raises:
@@ -234,11 +237,12 @@ def resnet(
         OSError: the file of the weights cannot be read.
     """
     average = not dilated if pool is None else pool
-    state = None if weights is None else imagenet_state(weights)
-    with torch.device("meta"):
-        known = ResNet(depth, width, inputs, dilated)
-    if weights is not None and state is not None:
-        known.refuse_others(state, _name(weights))
+    kind = _kind(depth)
+    state = None
+    if weights is not None:
+        state = imagenet_state(weights)
+        with torch.device("meta"):
+            ResNet(depth, width, inputs, dilated).refuse_others(state, _name(weights))
 
     def stages() -> Sequence[nn.Module]:
         network = ResNet(depth, width, inputs, dilated)
@@ -246,8 +250,8 @@ def resnet(
             network.load_imagenet(state)
         return network.stages(average)
 
-    wider = known.features // (8 * width)
-    return Trunk(stages, (width, *(width * wider << level for level in range(4))))
+    channels = [width, *(width * kind.expansion << level for level in range(4))]
+    return Trunk(stages, (*channels, *channels[-1:] * average))
 
 
 def imagenet_state(weights: str | os.PathLike[str] | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -260,16 +264,24 @@ def imagenet_state(weights: str | os.PathLike[str] | Mapping[str, Tensor]) -> di
     found: Any = weights
     where = _name(weights)
     if not isinstance(weights, Mapping):
-        try:
-            found = torch.load(where, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            what = str(error).partition("\n")[0]
-            raise ValueError(
-                f"{where} cannot be read as weights ({what}); save a state dict with torch.save"
-            ) from None
+        with Path(where).open("rb") as file:
+            try:
+                found = torch.load(file, map_location="cpu", weights_only=True)
+            # What a damaged archive raises depends on which of its bytes are wrong.
+            except _DAMAGED as error:
+                what = str(error).partition("\n")[0]
+                raise ValueError(
+                    f"{where} cannot be read as weights ({what}); save a state dict with torch.save"
+                ) from None
     if not isinstance(found, Mapping) or not all(isinstance(x, Tensor) for x in found.values()):
         raise ValueError(f"{where}: a mapping from names to tensors is needed: model.state_dict()")
     return {name: x for name, x in found.items() if not name.startswith("fc.")}
+
+
+def _kind(depth: int) -> type[BasicBlock | Bottleneck]:
+    if depth not in BLOCKS:
+        raise ValueError(f"there is no ResNet-{depth}; known: {', '.join(map(str, BLOCKS))}")
+    return BasicBlock if depth < 50 else Bottleneck
 
 
 def _name(weights: str | os.PathLike[str] | Mapping[str, Tensor]) -> str:

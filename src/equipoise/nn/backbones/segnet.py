@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,67 +30,69 @@ class Place(NamedTuple):
 Value: TypeAlias = tuple[Tensor, tuple[Place, ...]]
 
 
-def begun(image: Tensor) -> Value:
-    """The value that the first block works on."""
-    return image, ()
+class Begun(nn.Module):
+    """Opens the first stage: nothing is pooled yet."""
+
+    def forward(self, image: Tensor) -> Value:
+        """The image as a value."""
+        return image, ()
 
 
-def pooled(value: Value) -> Value:
+class Pooled(nn.Module):
     """Halves the resolution and remembers the places of the maxima."""
-    features, places = value
-    height, width = features.shape[-2:]
-    smaller, indices = functional.max_pool2d(features, 2, return_indices=True)
-    return smaller, (*places, Place(indices, (height, width)))
+
+    def forward(self, value: Value) -> Value:
+        """The value with a place more."""
+        features, places = value
+        height, width = features.shape[-2:]
+        smaller, indices = functional.max_pool2d(features, 2, return_indices=True)
+        return smaller, (*places, Place(indices, (height, width)))
 
 
-def unpooled(value: Value) -> Value:
+class Unpooled(nn.Module):
     """Undoes the last pooling: features go to the places of its maxima, the rest is zero."""
-    features, (*before, (indices, size)) = value
-    return functional.max_unpool2d(features, indices, 2, output_size=list(size)), tuple(before)
+
+    def forward(self, value: Value) -> Value:
+        """The value with a place less."""
+        features, places = value
+        indices, size = places[-1]
+        larger = functional.max_unpool2d(features, indices, [2, 2], output_size=list(size))
+        return larger, places[:-1]
 
 
-def turned(value: Value) -> Value:
-    """The way from the encoder to the decoder: the last pooling, undone at once."""
-    return unpooled(pooled(value))
-
-
-class Block(nn.Module):
-    """One resolution of the encoder or of the decoder.
-
-    ``rest(first(x))``, where ``x`` is what ``enter`` makes of the value of the block before. Attention
-    modules that look into a block, as in MTAN, call the three themselves.
+class Kept(nn.Module):
+    """Works on the features of a value and keeps the places.
 
     Args:
-        enter: changes the resolution, see :func:`pooled` and :func:`unpooled`.
-        inputs: channels of what comes in.
-        outputs: channels of what goes out.
-        depth: number of convolutions.
-        last: whether nothing follows, so that only the features are returned.
+        inner: from features to features.
     """
 
-    def __init__(
-        self, enter: Callable[[Any], Value], inputs: int, outputs: int, depth: int, last: bool
-    ) -> None:
+    def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.enter = enter
-        self.first = _convolution(inputs, outputs)
-        self.rest = nn.Sequential(*(_convolution(outputs, outputs) for _ in range(depth - 1)))
-        self.last = last
+        self.inner = inner
 
-    def forward(self, value: Any) -> Any:
-        """The value for the next block; of the last block the features ``Tensor[B, C, H, W]``."""
-        features, places = self.enter(value)
-        features = self.rest(self.first(features))
-        return features if self.last else (features, places)
+    def forward(self, value: Value) -> Value:
+        """The value with other features."""
+        features, places = value
+        return self.inner(features), places
+
+
+class Features(nn.Module):
+    """Closes the last stage."""
+
+    def forward(self, value: Value) -> Tensor:
+        """The features of a value, ``Tensor[B, C, H, W]``."""
+        return value[0]
 
 
 def segnet(width: int = 64, inputs: int = 3) -> Trunk:
     """SegNet as the MTAN line of work has it: ten stages, five down and five up.
 
     A stage returns its features and the :class:`Place` of every pooling that is still to be undone, as a
-    tuple whose first entry is the features; pooling and unpooling open a stage, so that its features have
-    the resolution that it worked at. The last stage returns ``Tensor[B, width, H, W]`` alone. Height and
-    width are at least 32; they need not be multiples of it.
+    tuple whose first entry is the features; the last stage returns ``Tensor[B, width, H, W]`` alone. A stage
+    is an ``nn.Sequential``: pooling or unpooling opens it, so that all of it works at one resolution; each
+    convolution with its norm and ReLU is a child, so that attention modules, as of MTAN, can read the value
+    behind any of them. Height and width are at least 32; they need not be multiples of it.
 
     Args:
         width: channels at full resolution; 2, 4, 8 and 8 times as many below.
@@ -106,15 +107,16 @@ def segnet(width: int = 64, inputs: int = 3) -> Trunk:
 
     def stages() -> Sequence[nn.Module]:
         made, before = [], inputs
-        for level, (channels, depth) in enumerate(zip(down, DEPTHS, strict=True)):
-            enter: Callable[[Any], Value] = pooled if level else begun
-            made.append(Block(enter, before, channels, depth, last=False))
-            before = channels
-        for level, (channels, depth) in enumerate(zip(up, DEPTHS[::-1], strict=True)):
-            enter = unpooled if level else turned
-            made.append(Block(enter, before, channels, depth, last=level == len(up) - 1))
-            before = channels
-        return made
+        for level, (channels, depth) in enumerate(
+            zip((*down, *up), DEPTHS + DEPTHS[::-1], strict=True)
+        ):
+            parts = _opening(level)
+            for _ in range(depth):
+                parts.append(Kept(_convolution(before, channels)))
+                before = channels
+            made.append(parts)
+        made[-1].append(Features())
+        return [nn.Sequential(*parts) for parts in made]
 
     return Trunk(stages, (*down, *up))
 
@@ -132,6 +134,15 @@ def dense_head(features: int, outputs: int) -> nn.Sequential:
     )
 
 
+def _opening(level: int) -> list[nn.Module]:
+    """What changes the resolution at the start of a stage; the decoder turns back what the encoder left."""
+    if level == 0:
+        return [Begun()]
+    if level < len(DEPTHS):
+        return [Pooled()]
+    return [Pooled(), Unpooled()] if level == len(DEPTHS) else [Unpooled()]
+
+
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         _started(nn.Conv2d(inputs, outputs, 3, padding=1)),
@@ -143,5 +154,5 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
 def _started(convolution: nn.Conv2d) -> nn.Conv2d:
     nn.init.xavier_normal_(convolution.weight)
     if convolution.bias is not None:
-        torch.nn.init.zeros_(convolution.bias)
+        nn.init.zeros_(convolution.bias)
     return convolution

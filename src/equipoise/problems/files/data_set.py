@@ -103,7 +103,7 @@ class DataSet:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return path
-        raise DataError(folder / name, "there is no such file", self._remedy())
+        raise self.missing(folder / name)
 
     def complaints(self, root: StrPath | None = None) -> Iterator[str]:
         """What is missing or wrong, a sentence each; nothing where all is well."""
@@ -117,7 +117,7 @@ class DataSet:
             try:
                 if "*" in name:
                     if next(folder.glob(name), None) is None and name not in self.optional:
-                        raise DataError(folder / name, "there is no such file", self._remedy())
+                        raise self.missing(folder / name)
                     continue
                 path = self.within(folder, name)
                 if digest is not None and (found := md5(path)) != digest:
@@ -132,6 +132,10 @@ class DataSet:
                 yield from self.examine(folder)
             except (ValueError, OSError) as error:
                 yield str(error)
+
+    def missing(self, file: StrPath) -> DataError:
+        """The error for a file that is not there."""
+        return DataError(file, "there is no such file", self._remedy())
 
     def wrong(self, file: StrPath, what: str) -> DataError:
         """The error for a file that is there and cannot be right."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,15 +82,22 @@ def build(folder: Path, recipe: Recipe, progress: Callable[[int, int], None] = _
         Where the arrays lie.
 
     Raises:
-        ValueError: a row cannot be decoded; what was decoded before it is kept.
-        OSError: the folder cannot be written to.
+        ValueError: a row cannot be decoded; what was decoded before it is kept. Or another process is at it.
+        OSError: the folder cannot be written to, or the arrays do not fit on its disk.
     """
     final = place(folder, recipe)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(final.with_name(f"{recipe.key}.lock")):
+        return _built(folder, recipe, final, progress)
+
+
+def _built(folder: Path, recipe: Recipe, final: Path, progress: Callable[[int, int], None]) -> Path:
     if final.exists() and not list(damaged(folder, recipe)):
         progress(len(recipe.items), len(recipe.items))
         return final
     part = final.with_name(f"{recipe.key}.part")
     done = _resumed(part, recipe)
+    _refuse_full_disk(part, recipe, done)
     arrays = {name: _mapped(part, recipe, name, "r+") for name in recipe.layout}
     with (part / JOURNAL).open("a", encoding="utf-8") as journal, ThreadPoolExecutor() as pool:
         for start in range(done, len(recipe.items), CHUNK):
@@ -125,6 +133,37 @@ def damaged(folder: Path, recipe: Recipe) -> Iterator[str]:
             yield f"{there}: the arrays are not what was written; {again}"
     except ValueError as error:
         yield str(error)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Holds a file; the system lets go of it when this process ends, however it ends."""
+    if sys.platform == "win32":
+        yield  # no advisory locks here; two processes at once only do the work twice
+        return
+    import fcntl
+
+    with path.open("a", encoding="utf-8") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{path.with_suffix('')} is being prepared by another process; wait for it"
+            ) from None
+        yield
+
+
+def _refuse_full_disk(part: Path, recipe: Recipe, done: int) -> None:
+    """The system ends a process that writes to a mapped file where the disk is full, without a word."""
+    row = sum(
+        int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in recipe.layout.values()
+    )
+    wanted, free = row * (len(recipe.items) - done), shutil.disk_usage(part).free
+    if wanted > free:
+        raise OSError(
+            f"the arrays in {part} need {wanted / 1e9:.2f} GB more and the disk has {free / 1e9:.2f} GB; "
+            "make room, or put links to the files into a folder elsewhere"
+        )
 
 
 def _resumed(part: Path, recipe: Recipe) -> int:
@@ -199,7 +238,11 @@ def _put(arrays: Mapping[str, Any], row: int, found: Row, recipe: Recipe) -> Non
             raise ValueError(
                 f"{recipe.items[row]}: {name} has the shape {list(value.shape)} and should have {list(shape)}"
             )
-        arrays[name][row] = value.astype(kind, copy=False)
+        stored = value.astype(kind, copy=False)
+        # Whole numbers that do not fit would come back as others.
+        if stored.dtype.kind in "iu" and not np.array_equal(stored, value):
+            raise ValueError(f"{recipe.items[row]}: {name} holds numbers that {kind} cannot hold")
+        arrays[name][row] = stored
 
 
 def _sum(array: NDArray[Any], start: int) -> int:

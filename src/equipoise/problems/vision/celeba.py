@@ -213,8 +213,9 @@ def celeba(
     def model(names: Sequence[str]) -> nn.Module:
         outputs = 2 if loss == "ce" else 1
         heads: Any = {name: nn.Linear(trunk.features, outputs) for name in names}
-        given: Any = BatchedHeads(heads) if batched_heads else heads
-        return architecture(arch, trunk, given)
+        if batched_heads:
+            heads = BatchedHeads(heads)
+        return architecture(arch, trunk, heads)
 
     return Problem(
         name="celeba",

@@ -27,7 +27,7 @@ from equipoise.study.rehearsal import steps_of, why
 from equipoise.study.trial import Cost, GradientRow, MetricRow, Result, Trial, WeightRow
 
 Losses = dict[str, Tensor]
-# Examples on which task gradients are compared after each epoch.
+# Examples on which task gradients are compared after each epoch; fewer where a piece is smaller.
 PROBE = 256
 # The split of test numbers that were taken at the best epoch on validation.
 TEST_AT_BEST = "test at best"
@@ -137,7 +137,7 @@ class _Run:
         steps = steps_of(data, self.trial.batch_size)
         steps = steps if self.most is None else min(steps, self.most)
         advance = schedule(self.trial, self.optimizer, steps * self.trial.epochs)
-        probe = next(iter(data.batches(PROBE, None))).to(self.trial.device)
+        probe = next(iter(data.batches(min(PROBE, self.problem.piece), None))).to(self.trial.device)
         for epoch in range(1, self.trial.epochs + 1):
             with self.counter.watching(self.model):
                 try:

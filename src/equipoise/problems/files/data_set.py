@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +165,6 @@ def md5(path: Path) -> str:
         with opened(path) as file:
             while piece := file.read(1 << 20):
                 found.update(piece)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, f"it cannot be read ({error})", "fetch it anew") from None
     return found.hexdigest()

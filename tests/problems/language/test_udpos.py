@@ -120,7 +120,7 @@ def test_a_missing_language_is_told_with_both_names(root):
 
 def test_weights_that_are_not_there_are_told(root):
     built = made(network="bert", weights="mbert")
-    with pytest.raises(DataError, match="mbert.*no such folder of weights"):
+    with pytest.raises(DataError, match=r"mbert.*no such folder of weights"):
         built.source("train")
 
 

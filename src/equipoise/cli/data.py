@@ -73,7 +73,7 @@ def list_command(
             {
                 "data": each.name,
                 "problems": readers,
-                "there": not list(_missing(each)),
+                "there": _is_there(each),
                 "licence": each.licence,
                 "page": each.page,
             }
@@ -153,21 +153,16 @@ def _sets(name: str) -> tuple[DataSet, ...]:
 
 def _all(names: Iterable[str]) -> Iterator[tuple[DataSet, list[str]]]:
     """Every data set once, with the problems that read it."""
-    readers: dict[str, tuple[DataSet, list[str]]] = {}
+    readers: dict[tuple[str, ...], tuple[DataSet, list[str]]] = {}
     for name in names:
         for each in data_sets(name):
-            readers.setdefault(each.name, (each, []))[1].append(name)
+            readers.setdefault((each.name, *each.files), (each, []))[1].append(name)
     yield from readers.values()
 
 
-def _missing(each: DataSet) -> Iterator[str]:
-    """Required files that are not there; their content is not looked at."""
+def _is_there(each: DataSet) -> bool:
+    """Whether no file is missing; their content is not looked at."""
     try:
-        folder = each.folder()
-    except ValueError as error:
-        yield str(error)
-        return
-    for name in each.files:
-        there = any(folder.glob(name)) or (folder / f"{name}.gz").exists()
-        if not there and name not in each.optional:
-            yield name
+        return not any(each.lacking(each.folder()))
+    except ValueError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def flat(stages: int = 2) -> Trunk:
     widths = (6, 8, 5) if stages == 2 else (6, 8, 7, 5)
 
     def make() -> list[nn.Module]:
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = itertools.pairwise(widths)
         return [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairs]
 
     return Trunk(make, widths[1:])
@@ -74,9 +75,43 @@ def maps() -> Trunk:
 def pooled() -> Trunk:
     below = maps()
     tail = nn.Sequential
-    return Trunk(
-        lambda: [*below.stages(), tail(nn.AdaptiveAvgPool2d(1), nn.Flatten())], (4, 5, 5)
-    )
+    return Trunk(lambda: [*below.stages(), tail(nn.AdaptiveAvgPool2d(1), nn.Flatten())], (4, 5, 5))
+
+
+class Halved(nn.Module):
+    """Pools, and passes on where the maxima came from."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return nn.functional.max_pool2d(x, 2, return_indices=True)
+
+
+class Kept(nn.Module):
+    """A convolution of the maps; the places stay."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(inside, outside, 3, padding=1)
+
+    def forward(self, value: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return self.layer(value[0]).tanh(), value[1]
+
+
+class Doubled(nn.Module):
+    """Puts the maps where the maxima came from."""
+
+    def forward(self, value: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.max_unpool2d(*value, 2)
+
+
+def unpooling() -> Trunk:
+    """As SegNet: the first stage returns maps and the places of its pooling."""
+
+    def make() -> list[nn.Module]:
+        down = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), Halved(), Kept(6, 6), Kept(6, 6))
+        up = nn.Sequential(Kept(6, 6), Doubled(), nn.Conv2d(6, 5, 3, padding=1), nn.Tanh())
+        return [down, up]
+
+    return Trunk(make, (6, 5))
 
 
 def tokens() -> Trunk:
@@ -96,6 +131,7 @@ KINDS: dict[str, tuple[Any, Any, Any]] = {
     "flat": (flat, _vector_head, lambda: torch.randn(ROWS, 6)),
     "maps": (maps, _map_head, lambda: torch.randn(ROWS, 2, 6, 6)),
     "pooled": (pooled, _vector_head, lambda: torch.randn(ROWS, 2, 6, 6)),
+    "unpooling": (unpooling, _map_head, lambda: torch.randn(ROWS, 2, 4, 4)),
     "tokens": (
         tokens,
         TokenHead,
@@ -121,8 +157,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cgc none": ("cgc", {"own": 0, "shared": 2}),
     "ple": ("ple", {}),
     "ple wide": ("ple", {"shared": 2, "own": 2, "gate": "static"}),
-    "ltb": ("ltb", {"anneal": 5.0}),
-    "ltb two": ("ltb", {"nodes": 2, "hard": True, "warm_up": 2}),
+    "ltb": ("ltb", {"hard": False, "anneal": 5.0}),
+    "ltb two": ("ltb", {"nodes": 2, "warm_up": 2}),
     "dselect_k": ("dselect_k", {}),
     "dselect_k static": ("dselect_k", {"gate": "static", "experts": 3}),
     "adapters": ("adapters", {"rank": 2}),

@@ -39,7 +39,9 @@ class LTB(MultiTask):
         temperature: :math:`\tau_0`.
         anneal: a, in training passes.
         lowest: :math:`\tau_{\min}`.
-        hard: whether training passes choose one parent, with the gradient of the mixture (straight through).
+        hard: whether a training pass draws one parent for each, with the gradient of the mixture (straight
+            through): it then is a pass of one tree, as evaluation is. With mixtures the tree is another
+            network than the one that trained, until the temperature is low or it is settled and trained on.
         warm_up: training passes in which all parents count alike and branches do not learn.
 
     Raises:
@@ -58,10 +60,10 @@ class LTB(MultiTask):
         heads: Mapping[str, nn.Module],
         *,
         nodes: int | None = None,
-        temperature: float = 10.0,
+        temperature: float = 5.0,
         anneal: float = 100.0,
-        lowest: float = 0.1,
-        hard: bool = False,
+        lowest: float = 0.5,
+        hard: bool = True,
         warm_up: int = 0,
     ) -> None:
         super().__init__(heads)
@@ -91,10 +93,10 @@ class LTB(MultiTask):
         heads: Mapping[str, nn.Module],
         *,
         nodes: int | None = None,
-        temperature: float = 10.0,
+        temperature: float = 5.0,
         anneal: float = 100.0,
-        lowest: float = 0.1,
-        hard: bool = False,
+        lowest: float = 0.5,
+        hard: bool = True,
         warm_up: int = 0,
     ) -> LTB:
         """The network over a trunk; the options are those of the class."""
@@ -159,17 +161,17 @@ class LTB(MultiTask):
         values = [node(inputs) for node in stages[0]]
         levels: Any = zip(stages[1:], self.branches, strict=True)
         for nodes, branches in levels:
-            stacked, whole = _stacked(values)
+            stacked, wholes = _stacked(values)
             values = [
-                node(rejoined(mixed(stacked, branch(tau, learns, self.hard)), whole))
+                node(_drawn(stacked, wholes, branch(tau, learns, self.hard)))
                 for node, branch in zip(nodes, branches, strict=True)
             ]
-        stacked, whole = _stacked(values)
+        stacked, wholes = _stacked(values)
         leaves: Any = self.leaves
         views = self.views(stacked, share, wanted)
         return self.read(
             {
-                task: rejoined(mixed(view, leaves[task](tau, learns, self.hard)), whole)
+                task: _drawn(view, wholes, leaves[task](tau, learns, self.hard))
                 for task, view in views.items()
             }
         )
@@ -184,11 +186,14 @@ class LTB(MultiTask):
             for j, node in enumerate(path):
                 if path[: j + 1] not in known:
                     known[path[: j + 1]] = stages[j][node](known[path[:j]])
+        if share is None:
+            return self.read({task: known[tree[task]] for task in wanted})
         ends = list(dict.fromkeys(tree[task] for task in wanted))
-        stacked, whole = _stacked([known[end] for end in ends])
+        places = {task: ends.index(tree[task]) for task in wanted}
+        stacked, wholes = _stacked([known[end] for end in ends])
         views = self.views(stacked, share, wanted)
         return self.read(
-            {t: rejoined(view[:, ends.index(tree[t])], whole) for t, view in views.items()}
+            {t: rejoined(view[:, places[t]], wholes[places[t]]) for t, view in views.items()}
         )
 
 
@@ -220,7 +225,7 @@ class Branch(nn.Module):
         drawn = ((self.logits + noise) * learns / tau).softmax(0)
         if hard:
             one = nn.functional.one_hot(drawn.argmax(), len(drawn)).to(drawn)
-            drawn = torch.where(learns, one + drawn - drawn.detach(), drawn)
+            drawn = torch.where(learns, one + (drawn - drawn.detach()), drawn)
         return drawn[None]
 
 
@@ -228,6 +233,13 @@ def _parent(branch: Any) -> int:
     return int(branch.logits.argmax())
 
 
-def _stacked(values: Sequence[Any]) -> tuple[Tensor, Any]:
+def _stacked(values: Sequence[Any]) -> tuple[Tensor, list[Any]]:
+    """What copies of a stage returned: the features, and each's whole value where it is more than these."""
     parts = [parted(value, "a stage") for value in values]
-    return torch.stack([tensor for tensor, _ in parts], 1), parts[0][1]
+    return torch.stack([tensor for tensor, _ in parts], 1), [whole for _, whole in parts]
+
+
+def _drawn(stacked: Tensor, wholes: Sequence[Any], weights: Tensor) -> Any:
+    """The mixture; what is no feature, such as a mask, comes from the parent with most weight."""
+    whole = None if wholes[0] is None else wholes[int(weights.argmax())]
+    return rejoined(mixed(stacked, weights), whole)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.nn.multitask import MultiTask, Part, refuse_share
-from equipoise.nn.stages import by_task, copies
+from equipoise.nn.stages import by_task, copies, parted, rejoined
 from equipoise.nn.trunk import Share, Trunk
 
 Form = Literal["segnet", "resnet"]
@@ -39,8 +39,10 @@ class MTAN(MultiTask):
     is read once, :math:`u_j = p_j`. A stage without parameters gets no attention; at the end of the trunk,
     such as pooling and flattening, it is applied to the attended maps of each task.
 
+    In the second form a first stage with one convolution, a stem, gets no attention either.
+
     Args:
-        trunk: its stages return maps ``Tensor[B, C, H, W]``.
+        trunk: its stages return maps ``Tensor[B, C, H, W]``, or tuples that begin with them.
         heads: by task.
         form: ``"segnet"`` or ``"resnet"``; None: the first where the last stage has fewer channels than the
             widest, as decoders have.
@@ -62,12 +64,14 @@ class MTAN(MultiTask):
             raise ValueError(f"form={form!r} is none of 'segnet', 'resnet'")
         self.form: Form = form
         self.stages = nn.ModuleList(copies(trunk, 1)[0])
-        if not any(map(_convolves, self.stages)):
+        if not any(map(_convolutions, self.stages)):
             raise ValueError(
                 f"MTAN attends to spatial maps, and no stage of this trunk has a convolution; {INSTEAD}"
             )
         with_parameters = [any(True for _ in stage.parameters()) for stage in self.stages]
         self._attended = [j for j, has in enumerate(with_parameters) if has]
+        if form == "resnet" and len(self._attended) > 1 and _convolutions(self.stages[0]) == 1:
+            self._attended = [j for j in self._attended if j]
         self._cuts = {j: _cut(self.stages[j], trunk.channels[j], form) for j in self._attended}
         channels = [trunk.channels[j] for j in self._attended]
         between = _convolution if form == "segnet" else Bottleneck
@@ -112,42 +116,45 @@ class MTAN(MultiTask):
         refuse_share(
             share, "the tasks of MTAN read maps of every stage, and share layers behind them"
         )
-        attended: dict[str, Tensor] = {}
+        attended: dict[str, Any] = {}
         value, wanted, last = inputs, self.wanted(tasks), self._attended[-1]
+        whole = None
         for stage, module in enumerate(self.stages):
             if stage not in self._cuts:
                 if stage < last:
                     value = module(value)
                 else:
-                    attended = {task: module(maps) for task, maps in attended.items()}
+                    attended = {t: module(rejoined(a, whole)) for t, a in attended.items()}
+                    whole = None
                 continue
-            within, value = self._read(stage, module, value)
+            within, maps, value = self._read(stage, module, value)
+            whole = None if value is maps else value
             number = self._attended.index(stage)
             for task in wanted:
                 seen = [within]
                 if number:
                     between = self.between[number - 1]
-                    seen.append(_carried(between, attended[task], value.shape[-2:]))
+                    seen.append(_carried(between, attended[task], maps.shape[-2:]))
                 mask = self.masks[task][number](torch.cat(seen, 1))  # type: ignore[index]
-                attended[task] = mask * value
-        return self.read({task: attended[task] for task in wanted})
+                attended[task] = mask * maps
+        return self.read({task: rejoined(attended[task], whole) for task in wanted})
 
-    def _read(self, stage: int, module: nn.Module, value: Any) -> tuple[Tensor, Tensor]:
-        """The maps within a stage, at the size of those it returns, and the latter."""
+    def _read(self, stage: int, module: nn.Module, value: Any) -> tuple[Tensor, Tensor, Any]:
+        """The maps within a stage, at the size of those it returns, the latter, and all it returns."""
         cut = self._cuts[stage]
         if cut:
             assert isinstance(module, nn.Sequential)
-            within = module[:cut](value)
-            value = module[cut:](within)
+            inner = module[:cut](value)
+            value = module[cut:](inner)
         else:
-            value = within = module(value)
-        if not isinstance(value, Tensor) or value.ndim != 4:
-            shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            value = inner = module(value)
+        within, maps = (parted(v, f"stage {stage}")[0] for v in (inner, value))
+        if maps.ndim != 4:
             raise ValueError(
-                f"MTAN attends to spatial maps [B, C, H, W], and stage {stage} returned {shape}; move layers "
-                f"that flatten into the heads, or {INSTEAD}"
+                f"MTAN attends to spatial maps [B, C, H, W], and stage {stage} returned {list(maps.shape)}; "
+                f"move layers that flatten into the heads, or {INSTEAD}"
             )
-        return _sized(within, value.shape[-2:]), value
+        return _sized(within, maps.shape[-2:]), maps, value
 
 
 class Bottleneck(nn.Module):
@@ -206,15 +213,15 @@ def _carried(between: nn.Module, maps: Tensor, size: Sequence[int]) -> Tensor:
     return carried
 
 
-def _convolves(module: nn.Module) -> bool:
-    return any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
+def _convolutions(module: nn.Module) -> int:
+    return sum(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
 
 
 def _cut(stage: nn.Module, channels: int, form: Form) -> int:
     """Before which child of a stage its inner maps are taken; 0 where it has none with these channels."""
     if not isinstance(stage, nn.Sequential):
         return 0
-    convolving = [n for n, child in enumerate(stage) if _convolves(child)]
+    convolving = [n for n, child in enumerate(stage) if _convolutions(child)]
     if len(convolving) < 2:
         return 0
     cut = convolving[1] if form == "segnet" else convolving[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from equipoise.nn.batched_heads import BatchedHeads
 from equipoise.nn.stages import by_task
@@ -72,7 +72,8 @@ class MultiTask(nn.Module):
         """For each of some tasks, its view of the features that all tasks read.
 
         Args:
-            features: a tensor, or a tuple or mapping of tensors.
+            features: a tensor, or a tuple or mapping of tensors. Of those, what has no graph, such as a mask,
+                is given to every task as it is.
             share: hands out the views; None gives every task the features themselves.
             tasks: who gets one.
 
@@ -81,6 +82,10 @@ class MultiTask(nn.Module):
         """
         if share is None:
             return dict.fromkeys(tasks, features)
+        apart = _apart(features)
+        if apart is not None:
+            views = self.views(apart, share, tasks)
+            return {task: _together(features, view) for task, view in views.items()}
         given = share(features)
         if not isinstance(given, Mapping):
             if len(given) != len(self.heads):
@@ -127,3 +132,23 @@ def _parameters(parts: Iterable[Part]) -> set[nn.Parameter]:
     for part in parts:
         found.update(part.parameters() if isinstance(part, nn.Module) else [part])
     return found
+
+
+def _apart(features: Any) -> dict[Any, Any] | None:
+    """The entries with a graph, where a tuple or mapping has others beside them."""
+    if not isinstance(features, tuple | list | Mapping):
+        return None
+    entries = features if isinstance(features, Mapping) else dict(enumerate(features))
+    found = {
+        key: entry
+        for key, entry in entries.items()
+        if isinstance(entry, Tensor) and entry.requires_grad
+    }
+    return found if 0 < len(found) < len(entries) else None
+
+
+def _together(features: Any, view: Mapping[Any, Any]) -> Any:
+    """The features with some entries replaced."""
+    if isinstance(features, Mapping):
+        return {**features, **view}
+    return tuple(view.get(place, entry) for place, entry in enumerate(features))

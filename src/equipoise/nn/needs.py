@@ -19,6 +19,7 @@ def needs(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        library = str(error.name).partition(".")[0]
         raise ImportError(
-            f'this needs {error.name}; install it with: pip install "equipoise[{extra}]"'
+            f'this needs {library}; install it with: pip install "equipoise[{extra}]"'
         ) from None

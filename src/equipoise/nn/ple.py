@@ -54,14 +54,14 @@ class PLE(MultiTask):
         super().__init__(heads)
         at_least(shared=(shared, 1), own=(own, 1))
         made = copies(trunk, shared + own * len(self.heads))
-        befores = [None, *trunk.channels[:-1]]
+        sizes = [None, *trunk.channels[:-1]]
         count = len(trunk.channels)
         self.levels = nn.ModuleList(
             Level(
                 [stages[j] for stages in made],
                 list(self.heads),
                 shared,
-                Looks(gate, inputs, channels, befores[j]),
+                Looks(gate, inputs, channels, sizes[j]),
                 last=j == count - 1,
             )
             for j, channels in enumerate(trunk.channels)
@@ -163,11 +163,12 @@ class Level(nn.Module):
         outputs, whole = self.shared.outputs(common)
         shared = torch.stack(outputs, 1)
         modules: Any = self.own
-        own = {task: torch.stack(modules[task].outputs(z)[0], 1) for task, z in given.items()}
+        found = {task: modules[task].outputs(z) for task, z in given.items()}
+        own = {task: torch.stack(outputs, 1) for task, (outputs, _) in found.items()}
         mixtures = {}
         for task in tasks:
             every = torch.cat([shared, own[task]], 1)
-            mixtures[task] = self._mixed(self.gates[task], every, given[task], whole)
+            mixtures[task] = self._mixed(self.gates[task], every, given[task], found[task][1])
         if self.gate is not None:
             common = self._mixed(self.gate, torch.cat([shared, *own.values()], 1), common, whole)
         return common, mixtures

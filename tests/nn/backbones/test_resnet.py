@@ -204,14 +204,14 @@ def test_files_that_hold_no_weights_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_or_gives_weights_that_fit(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(small_state(), path)
-    whole, refused = path.read_bytes(), 0
-    places = torch.randint(len(whole), (60,), generator=torch.Generator().manual_seed(0)).tolist()
-    for place in [*places, *range(0, 60, 3)]:
+    whole, refused, network = path.read_bytes(), 0, ResNet(18, 4)
+    places = torch.randint(len(whole), (25,), generator=torch.Generator().manual_seed(0)).tolist()
+    for place in [*places, *range(0, 60, 6)]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
-            ResNet(18, 4).load_imagenet(path)
+            network.load_imagenet(path)
         except ValueError as error:
-            assert str(path) in str(error)  # noqa: PT017
+            assert str(path) in str(error)
             refused += 1
     assert refused
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from equipoise.nn.needs import needs
+
 
 def maker(
     model: Any,
@@ -56,7 +58,10 @@ def _of_folder(config: Any, folder: Path) -> Any:
             f"weights={str(folder)!r}: there is no config.json in such a folder; nothing is downloaded: save "
             "a model there with save_pretrained"
         )
-    found, _ = config.get_config_dict(folder, local_files_only=True)
+    try:
+        found, _ = config.get_config_dict(folder, local_files_only=True)
+    except OSError as error:
+        raise ValueError(f"{folder / 'config.json'} cannot be read ({error})") from None
     if (kind := found.get("model_type", config.model_type)) != config.model_type:
         raise ValueError(
             f"{folder / 'config.json'} is of a {kind!r} model, and a {config.model_type!r} is needed"
@@ -65,6 +70,7 @@ def _of_folder(config: Any, folder: Path) -> Any:
 
 
 def _loaded(model: Any, folder: Path, pooler: bool) -> Any:
+    damaged = needs("safetensors", "text").SafetensorError
     try:
         found, told = model.from_pretrained(
             folder,
@@ -73,7 +79,7 @@ def _loaded(model: Any, folder: Path, pooler: bool) -> Any:
             attn_implementation="sdpa",
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, damaged) as error:
         what = " ".join(str(error).split())
         raise ValueError(f"the weights in {folder} cannot be read ({what})") from None
     missing = sorted(told["missing_keys"])

@@ -63,7 +63,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {
         "problem_options": {"rows": 1000},
         "methods": ["uw", "uw_o", "cagrad"],
-        "learning_rates": [0.01],
+        "learning_rates": [0.005],
         "seeds": 3,
         "epochs": 2,
         "batch_size": 64,
@@ -194,7 +194,7 @@ def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def udpos(
     arch: str = "hard_sharing",
-    width: int = 48,
+    width: int = 64,
     tasks: Sequence[str] | None = None,
     languages: Sequence[str] = LANGUAGES,
     network: str = "small",

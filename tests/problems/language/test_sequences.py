@@ -7,7 +7,6 @@ from sklearn.metrics import f1_score
 
 from equipoise.problems.language.draws import drawn
 from equipoise.problems.language.metrics import Confusion, macro_f1, token_accuracy
-from equipoise.problems.language.schedules import inverse_sqrt
 from equipoise.problems.language.sequences import Ragged, Sequences
 from equipoise.problems.per_task import TaskSampler
 
@@ -62,20 +61,6 @@ def test_a_metric_forgets_what_it_saw():
     score.reset()
     score.update(torch.eye(2), torch.tensor([0, 1]))
     assert score.compute() == 2
-
-
-def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_with_their_root():
-    made = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
-    schedule = inverse_sqrt(made, 1000)
-    rates = []
-    for _ in range(1000):
-        rates.append(made.param_groups[0]["lr"])
-        made.step()
-        schedule.step()
-    assert rates.index(max(rates)) == 99
-    assert rates[99] == pytest.approx(2.0 / 10.0)
-    assert rates[49] == pytest.approx(rates[99] / 2)
-    assert rates[399] == pytest.approx(2.0 / 20.0)
 
 
 @pytest.mark.parametrize(

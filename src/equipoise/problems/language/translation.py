@@ -39,7 +39,7 @@ FILES: Mapping[SplitName, str] = {"train": "train", "validation": "dev", "test":
 DECODERS = ("shared", "own")
 # Width of a head of attention.
 HEAD = 64
-SCHEDULE = "equipoise.problems.language.schedules:inverse_sqrt"
+SCHEDULE = "equipoise.problems.training:inverse_sqrt"
 
 _XIN: Mapping[str, Any] = {
     "optimizer": "torch.optim:Adam",

@@ -19,7 +19,7 @@ PIECE = 32
 DEPTH = dense_tasks.depth(inverse=True)
 SEGMENTATION = {count: dense_tasks.classes("segmentation", count) for count in (7, 19)}
 
-_SCHEDULE = "equipoise.problems.vision.dense_schedules"
+_SCHEDULE = "equipoise.problems.training"
 _OPTIMISER = {
     "optimizer": "torch.optim:Adam",
     "schedule": f"{_SCHEDULE}:halved",

@@ -23,7 +23,7 @@ ANSWERS = (SEGMENTATION, DEPTH, NORMALS)
 # By folder, in the layout of MTAN.
 FOLDERS = {"label": SEGMENTATION, "depth": DEPTH, "normal": NORMALS}
 
-_SCHEDULE = "equipoise.problems.vision.dense_schedules"
+_SCHEDULE = "equipoise.problems.training"
 _OPTIMISER = {
     "optimizer": "torch.optim:Adam",
     "schedule": f"{_SCHEDULE}:halved",

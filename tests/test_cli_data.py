@@ -255,7 +255,7 @@ def test_options_of_the_problem_join_those_of_the_preset_and_what_they_replace_i
         *("--arch", "plain"),
     )  # fmt: skip
     assert done.exit_code == 0
-    assert "replaces" in done.stderr and '"rows": 32' in done.stderr
+    assert "--option rows replaces rows = 32 of" in done.stderr
     assert kept("runs/pebbles-quick-plain.db")["problem_options"] == {
         "rows": 40, "width": 4, "tasks": ["a", "c"], "arch": "plain",
     }  # fmt: skip

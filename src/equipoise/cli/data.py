@@ -27,6 +27,7 @@ from equipoise.problems.files import build
 from equipoise.problems.files.prepared import damaged
 
 app = typer.Typer(help="Data sets on disk: list, check, prepare.", no_args_is_help=True)
+_REMEDY = "--data-root names another place"
 _Name = Annotated[
     str, typer.Argument(metavar="PROBLEM", help="see 'equipoise problems', or FILE.py:FUNCTION")
 ]
@@ -39,7 +40,7 @@ def problems_command(
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
     """List the problems: where their data comes from, and their presets."""
-    with told():
+    with told(_REMEDY):
         rows = [
             {
                 "problem": name,
@@ -66,7 +67,7 @@ def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
     """List the data sets, the problems that read them, and which are there."""
-    with told():
+    with told(_REMEDY):
         place(root)
         found = list(_all(names or PROBLEMS))
         rows = [
@@ -95,7 +96,7 @@ def list_command(
 @app.command("check")
 def check_command(name: _Name, root: Place = None) -> None:
     """Read the files of a problem and say which is missing or wrong, with its page and licence."""
-    with told():
+    with told(_REMEDY):
         place(root)
         wrong = 0
         for each in _sets(name):
@@ -115,7 +116,7 @@ def check_command(name: _Name, root: Place = None) -> None:
 @app.command("prepare")
 def prepare_command(name: _Name, root: Place = None) -> None:
     """Decode the files of a problem once, into arrays beside them; a run that was stopped goes on."""
-    with told():
+    with told(_REMEDY):
         place(root)
         for each in _sets(name):
             folder = each.folder()

@@ -75,7 +75,13 @@ class Problem:
             raise ValueError(
                 f"problem {self.name!r} has no task {unknown[0]!r}; it has: {', '.join(self.by_name)}"
             )
-        return replace(self, tasks=tuple(task for task in self.tasks if task.name in names))
+        chosen = tuple(task for task in self.tasks if task.name in names)
+        if len(chosen) < 2:
+            raise ValueError(
+                f"problem {self.name!r} needs two tasks or more, not {list(names)} alone; a network for each "
+                "task is trained for comparison anyway"
+            )
+        return replace(self, tasks=chosen)
 
     def losses_of(self, model: nn.Module, batch: Batch, share: Share | None = None) -> Losses:
         """The losses of the tasks that have labels in the batch.

@@ -196,8 +196,8 @@ class Failure:
     Attributes:
         error: what it ended with: a traceback, or a sentence.
         attempts: how often it was begun.
-        cause: ``"error"``: it raised; ``"data"``: a file of a data set is wrong; ``"memory"``: there was not enough; ``"death"``: its process
-            ended; ``"time"``: it went on beyond its limit.
+        cause: ``"error"``: it raised; ``"data"``: a file of a data set is wrong; ``"memory"``: there was
+            not enough; ``"death"``: its process ended; ``"time"``: it went on beyond its limit.
     """
 
     error: str

@@ -94,7 +94,7 @@ def asked(
     """
     if quick and preset is not None:
         raise ValueError("--quick is a preset of its own; give it or --preset")
-    given = {"arch": arch, "width": width, "tasks": split(tasks)}
+    given = {"arch": arch, "width": width, "tasks": split("--tasks", tasks)}
     found: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for pair in options or ():
         key, equals, value = pair.partition("=")
@@ -124,9 +124,18 @@ def known() -> str:
     return ", ".join(PROBLEMS)
 
 
-def split(text: str | None) -> list[str] | None:
-    """The parts of a list with commas; None for None."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+def split(option: str, text: str | None) -> list[str] | None:
+    """The parts of a list with commas; None for None.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ValueError(f"{option} is empty; name one or more, separated by commas")
+    return parts
 
 
 def _value(pair: str, text: str) -> Any:

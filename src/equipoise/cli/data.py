@@ -127,7 +127,7 @@ def prepare_command(name: _Name, root: Place = None) -> None:
                 if not os.access(folder, os.W_OK):
                     raise ValueError(
                         f"{folder} cannot be written to; put a copy, or links to its files, into a folder of "
-                        "yours and name that by --root"
+                        "yours and name that by --data-root"
                     )
                 with Progress(
                     TextColumn("{task.description}"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equipoise.nn import Share
 from equipoise.problems.data import Batch, Source
 from equipoise.problems.nesting import ByTask, shapes, told
+from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Metric, Task
 
 SplitName = Literal["train", "validation", "test"]
@@ -108,6 +109,9 @@ class Problem:
             ValueError: it is no source.
         """
         found: Any = self.data(split)
+        if isinstance(found, PerTask) and set(found.sources) - set(self.by_name):
+            # Tasks that were left out have no part in how many steps there are and how large.
+            found = found.only(self.by_name)
         if all(hasattr(found, name) for name in ("__len__", "steps", "batches")):
             return found  # type: ignore[no-any-return]
         raise ValueError(

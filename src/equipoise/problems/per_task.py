@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal
@@ -56,6 +56,15 @@ class PerTask:
 
     sources: Mapping[str, Source]
     draw: Literal["together"] | TaskSampler = "together"
+
+    def only(self, names: Iterable[str]) -> PerTask:
+        """The data of some tasks; chances that were given keep their proportions."""
+        wanted = set(names)
+        draw = self.draw
+        if isinstance(draw, TaskSampler) and draw.weights is not None:
+            kept = {name: weight for name, weight in draw.weights.items() if name in wanted}
+            draw = TaskSampler(draw.temperature, kept)
+        return PerTask({n: s for n, s in self.sources.items() if n in wanted}, draw)
 
     def __len__(self) -> int:
         return sum(map(len, self.sources.values()))

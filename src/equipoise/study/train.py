@@ -188,6 +188,9 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             values, backward = self._forward(step)
             if not values:
+                # It moves nothing, and counts: the schedule ends where the training ends.
+                self.optimizer.step()
+                advance()
                 continue
             wrong = [name for name, value in values.items() if not math.isfinite(value)]
             if wrong:

@@ -96,6 +96,7 @@ def test_options_of_the_command_replace_keys_of_the_study(call):
         (["run", "study.toml", "--executor", "cloud"], "known: local, inline"),
         (["run", "study.toml", "--learning-rates", "a,b"], "takes numbers separated by commas"),
         (["run", "study.toml", "--methods", "uw_sso"], "uw_so"),
+        (["run", "digits", "--methods", ""], "--methods is empty"),
         (["report", "none.db"], "there is no file 'none.db'"),
         (["methods", "uw_sso"], "uw_so"),
         (["methods", "--needs", "luck"], "none of losses, gramian, jacobian"),

@@ -139,6 +139,33 @@ def test_tasks_are_drawn_by_the_power_of_their_size(temperature, share):
     assert drawn["a"] / 500 == pytest.approx(share, abs=0.06)
 
 
+def test_tasks_that_are_left_out_have_no_part_in_steps_and_batches():
+    def of(name, rows):
+        return Tensors(torch.zeros(rows, 2), {name: torch.zeros(rows, 1)})
+
+    def data(split):
+        return PerTask({"a": of("a", 40), "b": of("b", 20), "c": of("c", 400)})
+
+    whole = Problem(
+        name="apart",
+        tasks=tuple(
+            Task(name=name, loss=nn.functional.mse_loss, metrics=(rmse(),)) for name in "abc"
+        ),
+        data=data,
+        model=lambda names: TrunkAndHeads(nn.Linear(2, 3), {n: nn.Linear(3, 1) for n in names}),
+    )
+    assert whole.source("train").steps(12) == 100
+    part = whole.only(["a", "b"]).source("train")
+    assert part.steps(12) == 6 and len(part) == 60
+    batch = next(iter(part.batches(12, 0)))
+    assert set(batch.inputs) == {"a", "b"} and batch.size == 12
+    # A single-task network has the rows of its task, and no others are counted.
+    assert batch.only(["a"]).size == 6
+    drawn = PerTask(data("train").sources, TaskSampler(weights={"a": 1.0, "b": 3.0, "c": 9.0}))
+    chances = drawn.only(["a", "b"]).draw.probabilities({"a": 40, "b": 20})
+    assert chances.tolist() == [0.25, 0.75]
+
+
 def test_a_sampler_wants_a_weight_of_every_task():
     with pytest.raises(ValueError, match="for each of a, b"):
         TaskSampler(weights={"a": 1.0}).probabilities({"a": 1, "b": 1})

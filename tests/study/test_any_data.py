@@ -1,10 +1,12 @@
 """Trials on data and networks of every shape, and with parts of the user's own."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import odd
 import pytest
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from equipoise.study import Trial
 from equipoise.study.measuring import JOINT
@@ -75,6 +77,22 @@ def test_every_method_sees_the_same_examples_in_a_step(method):
 def test_a_single_task_network_reads_its_own_data_only():
     result = run(of("per_task", method="stl", task="b"))
     assert result.status == "done" and {row.task for row in result.metrics} == {"b"}
+
+
+def test_the_schedule_ends_with_the_training_though_some_steps_have_no_label(monkeypatch):
+    rates = []
+    step = CosineAnnealingLR.step
+
+    def noted(self, *given):
+        step(self, *given)
+        rates.append(self.get_last_lr()[0])
+
+    monkeypatch.setattr(CosineAnnealingLR, "step", noted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = run(of("sampled", method="stl", task="b"))
+    assert result.status == "done", result.note
+    assert rates[-1] == pytest.approx(0, abs=1e-12) and min(rates[:-1]) > 1e-12
 
 
 def test_a_task_without_any_label_in_a_split_is_named():

@@ -90,17 +90,19 @@ def asked(
     """The study that is asked for.
 
     Raises:
-        ValueError: two presets were named, or an option is no pair.
+        ValueError: two presets were named, or an option is no pair, is given twice or is no number.
     """
     if quick and preset is not None:
         raise ValueError("--quick is a preset of its own; give it or --preset")
-    given = {"arch": arch, "width": width, "tasks": split(tasks)}
+    given = {"arch": arch, "width": width, "tasks": split("--tasks", tasks)}
     found: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for pair in options or ():
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise ValueError(f"--option takes KEY=VALUE, not {pair!r}")
-        found[key] = _value(value)
+        if key in found:
+            raise ValueError(f"{key} is given twice: --option {pair} and {found[key]!r}; give one")
+        found[key] = _value(pair, value)
     return Asked(which, QUICK if quick else preset, found)
 
 
@@ -122,13 +124,26 @@ def known() -> str:
     return ", ".join(PROBLEMS)
 
 
-def split(text: str | None) -> list[str] | None:
-    """The parts of a list with commas; None for None."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+def split(option: str, text: str | None) -> list[str] | None:
+    """The parts of a list with commas; None for None.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ValueError(f"{option} is empty; name one or more, separated by commas")
+    return parts
 
 
-def _value(text: str) -> Any:
+def _value(pair: str, text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        found = json.loads(text)
+        json.dumps(found, allow_nan=False)
+    except json.JSONDecodeError:
         return text
+    except ValueError:
+        raise ValueError(f"--option {pair}: a value cannot be NaN or infinite") from None
+    return found

@@ -10,6 +10,8 @@ from equipoise.study.studies import changed
 
 # A list longer than this is counted and not shown.
 SHOWN = 6
+# Options of a problem that have a flag of their own.
+FLAGS = ("arch", "width", "tasks")
 
 
 def replaced(content: Mapping[str, Any], changes: Mapping[str, Any], source: str) -> Iterator[str]:
@@ -21,7 +23,14 @@ def replaced(content: Mapping[str, Any], changes: Mapping[str, Any], source: str
         source: where the study is from.
     """
     after = changed(content, changes)
+    own = content.get("problem_options", {})
+    for option, value in (changes.get("problem_options") or {}).items():
+        if option in own and own[option] != value:
+            flag = _option(option) if option in FLAGS else f"--option {option}"
+            yield f"{flag} replaces {option} = {_short(own[option])} of {source}"
     for key, value in changes.items():
+        if key == "problem_options":
+            continue
         if value is not None and key in content and _plain(key, content[key]) != _plain(key, value):
             old = _short(_plain(key, content[key]))
             yield f"{_option(key)} replaces {key} = {old} of {source}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from equipoise.cli.asking import place
+from equipoise.cli.asking import Place, place
 from equipoise.cli.result import to_json
 from equipoise.cli.told import told
 from equipoise.problems import PROBLEMS, DataSet, data_sets, presets
@@ -28,15 +27,20 @@ from equipoise.problems.files import build
 from equipoise.problems.files.prepared import damaged
 
 app = typer.Typer(help="Data sets on disk: list, check, prepare.", no_args_is_help=True)
-_Name = Annotated[str, typer.Argument(metavar="PROBLEM", help="see 'equipoise data list'")]
-_Root = Annotated[Path | None, typer.Option("--root", help="folder of the data sets")]
+_REMEDY = "--data-root names another place"
+_Name = Annotated[
+    str, typer.Argument(metavar="PROBLEM", help="see 'equipoise problems', or FILE.py:FUNCTION")
+]
+_Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[PROBLEM]...", help="those of these problems only")
+]
 
 
 def problems_command(
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
     """List the problems: where their data comes from, and their presets."""
-    with told():
+    with told(_REMEDY):
         rows = [
             {
                 "problem": name,
@@ -58,30 +62,31 @@ def problems_command(
 
 @app.command("list")
 def list_command(
-    root: _Root = None,
+    names: _Names = None,
+    root: Place = None,
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
     """List the data sets, the problems that read them, and which are there."""
-    with told():
+    with told(_REMEDY):
         place(root)
-        found = list(_all())
+        found = list(_all(names or PROBLEMS))
         rows = [
             {
                 "data": each.name,
-                "problems": names,
-                "there": not list(_missing(each)),
+                "problems": readers,
+                "there": _is_there(each),
                 "licence": each.licence,
                 "page": each.page,
             }
-            for each, names in found
+            for each, readers in found
         ]
         if as_json:
             typer.echo(to_json({"data": rows}))
             return
-        for row, (each, names) in zip(rows, found, strict=True):
+        for row, (each, readers) in zip(rows, found, strict=True):
             typer.echo(f"{each.name}: {'there' if row['there'] else 'not there'}")
             for what, words in (
-                ("problems", ", ".join(names)),
+                ("problems", ", ".join(readers)),
                 ("licence", each.licence),
                 ("page", each.page),
             ):
@@ -89,9 +94,9 @@ def list_command(
 
 
 @app.command("check")
-def check_command(name: _Name, root: _Root = None) -> None:
+def check_command(name: _Name, root: Place = None) -> None:
     """Read the files of a problem and say which is missing or wrong, with its page and licence."""
-    with told():
+    with told(_REMEDY):
         place(root)
         wrong = 0
         for each in _sets(name):
@@ -109,9 +114,9 @@ def check_command(name: _Name, root: _Root = None) -> None:
 
 
 @app.command("prepare")
-def prepare_command(name: _Name, root: _Root = None) -> None:
+def prepare_command(name: _Name, root: Place = None) -> None:
     """Decode the files of a problem once, into arrays beside them; a run that was stopped goes on."""
-    with told():
+    with told(_REMEDY):
         place(root)
         for each in _sets(name):
             folder = each.folder()
@@ -122,7 +127,7 @@ def prepare_command(name: _Name, root: _Root = None) -> None:
                 if not os.access(folder, os.W_OK):
                     raise ValueError(
                         f"{folder} cannot be written to; put a copy, or links to its files, into a folder of "
-                        "yours and name that by --root"
+                        "yours and name that by --data-root"
                     )
                 with Progress(
                     TextColumn("{task.description}"),
@@ -143,27 +148,22 @@ def _show(bar: Progress, row: TaskID, done: int, of: int) -> None:
 def _sets(name: str) -> tuple[DataSet, ...]:
     found = data_sets(name)
     if not found:
-        raise ValueError(f"problem {name!r} reads no files")
+        typer.echo(f"{name} reads no files: nothing to do")
     return found
 
 
-def _all() -> Iterator[tuple[DataSet, list[str]]]:
+def _all(names: Iterable[str]) -> Iterator[tuple[DataSet, list[str]]]:
     """Every data set once, with the problems that read it."""
-    readers: dict[str, tuple[DataSet, list[str]]] = {}
-    for name in PROBLEMS:
+    readers: dict[tuple[str, ...], tuple[DataSet, list[str]]] = {}
+    for name in names:
         for each in data_sets(name):
-            readers.setdefault(each.name, (each, []))[1].append(name)
+            readers.setdefault((each.name, *each.files), (each, []))[1].append(name)
     yield from readers.values()
 
 
-def _missing(each: DataSet) -> Iterator[str]:
-    """Required files that are not there; their content is not looked at."""
+def _is_there(each: DataSet) -> bool:
+    """Whether no file is missing; their content is not looked at."""
     try:
-        folder = each.folder()
-    except ValueError as error:
-        yield str(error)
-        return
-    for name in each.files:
-        there = any(folder.glob(name)) or (folder / f"{name}.gz").exists()
-        if not there and name not in each.optional:
-            yield name
+        return not any(each.lacking(each.folder()))
+    except ValueError:
+        return False

@@ -89,7 +89,7 @@ def run_command(
     """Run a study. The same command again does only what is missing."""
     with told():
         changes = {
-            "methods": split(methods),
+            "methods": split("--methods", methods),
             "seeds": seeds,
             "epochs": epochs,
             "device": device,
@@ -186,7 +186,7 @@ def _stopped(path: Path) -> None:
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:
-    parts = split(text)
+    parts = split(option, text)
     try:
         return None if parts is None else [float(part) for part in parts]
     except ValueError:

@@ -12,8 +12,12 @@ STOPPED = 130
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """A mistake is one clear line and exit code 2; Ctrl-C is a line and exit code 130."""
+def told(remedy: str = "--out names another place") -> Iterator[None]:
+    """A mistake is one clear line and exit code 2; Ctrl-C is a line and exit code 130.
+
+    Args:
+        remedy: what helps where a file cannot be read or written.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -27,5 +31,5 @@ def told() -> Iterator[None]:
     except OSError as error:
         what = error.strerror or str(error)
         where = "" if error.filename is None else f" {str(error.filename)!r}"
-        typer.echo(f"equipoise: {where.strip()}: {what}; --out names another place", err=True)
+        typer.echo(f"equipoise: {where.strip()}: {what}; {remedy}", err=True)
         raise typer.Exit(2) from None

@@ -18,7 +18,8 @@ class BatchedHeads(nn.ModuleDict):
     Give it to an architecture in place of a mapping. Outputs and gradients are those of the separate heads,
     and so are parameters and ``state_dict``: these stay apart, and are stacked in each call. The losses then
     meet in one node above the heads; a ``Balancer`` tells heads from the trunk by their gradients, which
-    ``balancer.explain()`` says.
+    ``balancer.explain()`` says. In ``ltb`` and ``dselect_k`` copies may have gradients of zero as well: name
+    what is shared there, ``Balancer(..., shared=network.shared_parameters())``.
 
     One pass forward and one backward have fewer steps this way. The parameters route goes backward once for
     each task, each time through all heads: there, separate heads are the faster ones.

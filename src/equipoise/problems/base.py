@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equipoise.nn import Share
 from equipoise.problems.data import Batch, Source
 from equipoise.problems.nesting import ByTask, shapes, told
+from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Metric, Task
 
 SplitName = Literal["train", "validation", "test"]
@@ -75,7 +76,13 @@ class Problem:
             raise ValueError(
                 f"problem {self.name!r} has no task {unknown[0]!r}; it has: {', '.join(self.by_name)}"
             )
-        return replace(self, tasks=tuple(task for task in self.tasks if task.name in names))
+        chosen = tuple(task for task in self.tasks if task.name in names)
+        if len(chosen) < 2:
+            raise ValueError(
+                f"problem {self.name!r} needs two tasks or more, not {list(names)} alone; a network for each "
+                "task is trained for comparison anyway"
+            )
+        return replace(self, tasks=chosen)
 
     def losses_of(self, model: nn.Module, batch: Batch, share: Share | None = None) -> Losses:
         """The losses of the tasks that have labels in the batch.
@@ -102,6 +109,9 @@ class Problem:
             ValueError: it is no source.
         """
         found: Any = self.data(split)
+        if isinstance(found, PerTask) and set(found.sources) - set(self.by_name):
+            # Tasks that were left out have no part in how many steps there are and how large.
+            found = found.only(self.by_name)
         if all(hasattr(found, name) for name in ("__len__", "steps", "batches")):
             return found  # type: ignore[no-any-return]
         raise ValueError(

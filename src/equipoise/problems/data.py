@@ -34,12 +34,12 @@ class Batch(NamedTuple):
     def only(self, tasks: Iterable[str]) -> Batch:
         """The batch with the labels of some tasks, and their inputs where these are their own."""
         names = set(tasks)
-        inputs = self.inputs
-        if isinstance(inputs, ByTask):
-            inputs = ByTask({name: x for name, x in inputs.items() if name in names})
-        return Batch(
-            inputs, {name: y for name, y in self.targets.items() if name in names}, self.size
-        )
+        targets = {name: y for name, y in self.targets.items() if name in names}
+        if not isinstance(self.inputs, ByTask):
+            return Batch(self.inputs, targets, self.size)
+        inputs = ByTask({name: x for name, x in self.inputs.items() if name in names})
+        rows = [next((len(t) for t in tensors(y) if t.ndim), 0) for y in targets.values()]
+        return Batch(inputs, targets, sum(rows))
 
 
 class Source(Protocol):

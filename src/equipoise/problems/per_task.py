@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 
 import torch
@@ -56,6 +57,15 @@ class PerTask:
     sources: Mapping[str, Source]
     draw: Literal["together"] | TaskSampler = "together"
 
+    def only(self, names: Iterable[str]) -> PerTask:
+        """The data of some tasks; chances that were given keep their proportions."""
+        wanted = set(names)
+        draw = self.draw
+        if isinstance(draw, TaskSampler) and draw.weights is not None:
+            kept = {name: weight for name, weight in draw.weights.items() if name in wanted}
+            draw = TaskSampler(draw.temperature, kept)
+        return PerTask({n: s for n, s in self.sources.items() if n in wanted}, draw)
+
     def __len__(self) -> int:
         return sum(map(len, self.sources.values()))
 
@@ -70,9 +80,11 @@ class PerTask:
     def batches(self, size: int, seed: int | None) -> Iterator[Batch]:
         """See :meth:`Source.batches`."""
         if seed is None:
-            for name, source in self.sources.items():
-                for batch in source.batches(size, None):
-                    yield _of_task(name, batch)
+            # Every task from the first batch on, so that whoever looks at a few batches sees all of them.
+            part = max(size // len(self.sources), 1)
+            columns = (source.batches(part, None) for source in self.sources.values())
+            for row in zip_longest(*columns):
+                yield _together({n: b for n, b in zip(self.sources, row, strict=True) if b})
             return
         endless = {
             name: _endless(source, self._part(size), 31 * seed + number)
@@ -85,19 +97,18 @@ class PerTask:
             random = torch.Generator().manual_seed(seed)
             for drawn in torch.multinomial(chances, count, replacement=True, generator=random):
                 name = names[int(drawn)]
-                yield _of_task(name, next(endless[name]))
+                yield _together({name: next(endless[name])})
             return
         for _ in range(count):
-            parts = {name: next(source) for name, source in endless.items()}
-            yield Batch(
-                ByTask({name: batch.inputs for name, batch in parts.items()}),
-                {name: _target(name, batch) for name, batch in parts.items()},
-                sum(batch.size for batch in parts.values()),
-            )
+            yield _together({name: next(source) for name, source in endless.items()})
 
 
-def _of_task(name: str, batch: Batch) -> Batch:
-    return Batch(ByTask({name: batch.inputs}), {name: _target(name, batch)}, batch.size)
+def _together(parts: Mapping[str, Batch]) -> Batch:
+    return Batch(
+        ByTask({name: batch.inputs for name, batch in parts.items()}),
+        {name: _target(name, batch) for name, batch in parts.items()},
+        sum(batch.size for batch in parts.values()),
+    )
 
 
 def _target(name: str, batch: Batch) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from equipoise.problems.nesting import nested, shapes, tensors, told
@@ -141,7 +142,8 @@ class Task:
                 f"the loss of task {self.name!r} returned {shapes(loss)}; return the mean over the batch, "
                 "a tensor of one number"
             )
-        if not loss.requires_grad and any(t.requires_grad for t in tensors(outputs)):
+        trained = torch.is_grad_enabled() and any(t.requires_grad for t in tensors(outputs))
+        if trained and not loss.requires_grad:
             raise ValueError(
                 f"the loss of task {self.name!r} has no graph: it was detached or made from numbers; "
                 "compute it from the outputs with torch"

@@ -10,6 +10,7 @@ import torch
 from equipoise.problems import Batch, Problem, Source, Task
 from equipoise.problems.nesting import tensors
 
+# Fewer where a problem is scored in smaller pieces.
 EXAMPLES = 1024
 
 
@@ -24,14 +25,14 @@ def first_losses(problem: Problem, device: str = "cpu") -> dict[str, float]:
     names = [task.name for task in problem.tasks]
     seen: dict[str, list[float]] = {name: [] for name in names}
     labelled: set[str] = set()
-    rows = 0
+    rows, examples = 0, min(EXAMPLES, problem.piece)
     first: Batch | None = None
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
         # Losses of torch only warn where targets are spread over outputs of another shape.
         warnings.filterwarnings("error", message="Using a target size")
         torch.manual_seed(0)
         model = problem.network(names).to(device).eval()
-        for full in problem.source("train").batches(EXAMPLES, None):
+        for full in problem.source("train").batches(examples, None):
             batch = full.to(device)
             first = first or batch
             labelled |= set(batch.targets)
@@ -40,7 +41,7 @@ def first_losses(problem: Problem, device: str = "cpu") -> dict[str, float]:
                     raise ValueError(_infinite(problem.by_name[name], batch))
                 seen[name].append(float(loss))
             rows += batch.size
-            if rows >= EXAMPLES and all(seen.values()):
+            if rows >= examples and all(seen.values()):
                 break
         if first is None:
             raise ValueError(f"the training data of problem {problem.name!r} gave no batch")

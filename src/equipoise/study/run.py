@@ -18,7 +18,7 @@ from equipoise.study.plans import named, trials
 from equipoise.study.preparing import prepared
 from equipoise.study.spec import Spec
 from equipoise.study.store import Store
-from equipoise.study.trial import Outcome, Trial
+from equipoise.study.trial import Failure, Outcome, Trial
 
 
 class Listener(Protocol):
@@ -134,6 +134,9 @@ def _execute(
         for trial, outcome in outcomes:
             store.add(trial, outcome, here)
             listener.finished(trial, outcome)
+            if isinstance(outcome, Failure) and outcome.cause == "data":
+                # Every other trial reads the same files.
+                raise ValueError(outcome.error)
 
 
 def _adopt(store: Store, spec: Spec, told: Mapping[str, Any], *, keep: bool) -> None:

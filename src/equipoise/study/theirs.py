@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import equipoise
+from equipoise.problems.files import DataError
 
 _OURS = Path(equipoise.__file__).resolve().parent
-_LIBRARIES = tuple(
+_STANDARD, *_INSTALLED = (
     Path(sysconfig.get_paths()[name]).resolve() for name in ("stdlib", "purelib", "platlib")
 )
 
@@ -33,6 +34,8 @@ def users_code(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except DataError:
+        raise  # it names the file, whoever read it
     except (Exception, SystemExit) as error:
         where = _place(error)
         if where is None and error.__cause__ is not None:
@@ -65,11 +68,17 @@ def _place(error: BaseException, installed: bool = True) -> tuple[str, int, str,
     ]
     own = [frame for frame in frames if not _library(Path(frame.filename).resolve())]
     # A user's package may be installed among the libraries.
-    for frame in reversed(own or (frames if installed else [])):
+    others = [frame for frame in frames if not _standard(Path(frame.filename).resolve())]
+    for frame in reversed(own or (others if installed else [])):
         inside = "" if frame.name == "<module>" else f", in {frame.name}"
         return frame.filename, frame.lineno or 0, inside, frame.line or ""
     return None
 
 
 def _library(path: Path) -> bool:
-    return any(folder in path.parents for folder in _LIBRARIES)
+    return _standard(path) or any(folder in path.parents for folder in _INSTALLED)
+
+
+def _standard(path: Path) -> bool:
+    """Whether it is of the standard library, which is never the user's."""
+    return _STANDARD in path.parents and not any(folder in path.parents for folder in _INSTALLED)

@@ -27,7 +27,7 @@ from equipoise.study.rehearsal import steps_of, why
 from equipoise.study.trial import Cost, GradientRow, MetricRow, Result, Trial, WeightRow
 
 Losses = dict[str, Tensor]
-# Examples on which task gradients are compared after each epoch.
+# Examples on which task gradients are compared after each epoch; fewer where a piece is smaller.
 PROBE = 256
 # The split of test numbers that were taken at the best epoch on validation.
 TEST_AT_BEST = "test at best"
@@ -137,7 +137,7 @@ class _Run:
         steps = steps_of(data, self.trial.batch_size)
         steps = steps if self.most is None else min(steps, self.most)
         advance = schedule(self.trial, self.optimizer, steps * self.trial.epochs)
-        probe = next(iter(data.batches(PROBE, None))).to(self.trial.device)
+        probe = next(iter(data.batches(min(PROBE, self.problem.piece), None))).to(self.trial.device)
         for epoch in range(1, self.trial.epochs + 1):
             with self.counter.watching(self.model):
                 try:
@@ -188,6 +188,9 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             values, backward = self._forward(step)
             if not values:
+                # It moves nothing, and counts: the schedule ends where the training ends.
+                self.optimizer.step()
+                advance()
                 continue
             wrong = [name for name, value in values.items() if not math.isfinite(value)]
             if wrong:

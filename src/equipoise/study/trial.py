@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 Stage = Literal["tune", "final"]
-Cause = Literal["error", "memory", "death", "time"]
+Cause = Literal["error", "data", "memory", "death", "time"]
 SINGLE_TASK = "stl"
 # What ends a trial for good; a failed one is tried again.
 FINISHED = ("done", "diverged", "pruned")
@@ -196,8 +196,8 @@ class Failure:
     Attributes:
         error: what it ended with: a traceback, or a sentence.
         attempts: how often it was begun.
-        cause: ``"error"``: it raised; ``"memory"``: there was not enough; ``"death"``: its process
-            ended; ``"time"``: it went on beyond its limit.
+        cause: ``"error"``: it raised; ``"data"``: a file of a data set is wrong; ``"memory"``: there was
+            not enough; ``"death"``: its process ended; ``"time"``: it went on beyond its limit.
     """
 
     error: str

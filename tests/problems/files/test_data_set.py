@@ -87,3 +87,19 @@ def test_a_library_that_is_missing_names_its_extra():
     with pytest.raises(ImportError, match=r'pip install "equipoise\[vision\]"') as caught:
         needs("no_such_library.part", "vision")
     assert isinstance(caught.value, ValueError)
+
+
+def test_one_file_of_a_group_is_enough(root):
+    either = DataSet(
+        name="letters",
+        page=SET.page,
+        licence="CC0",
+        files={"a.tsv": None, "z.tsv": None, "y/*.png": None},
+        one_of=(("a.tsv", "z.tsv"), ("b.tsv", "y/*.png")),
+    )
+    assert not list(either.complaints())
+    (root / "letters" / "a.tsv").unlink()
+    (complaint,) = either.complaints()
+    assert "none of a.tsv, z.tsv is there; get the data from" in complaint
+    (root / "letters" / "z.tsv.gz").write_bytes(gzip.compress(b""))
+    assert not list(either.complaints())

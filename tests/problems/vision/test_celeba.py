@@ -19,7 +19,6 @@ from equipoise.problems.files import PLACE, DataError, build
 from equipoise.problems.vision import celeba as module
 from equipoise.problems.vision.celeba import CELEBA, recipe
 from equipoise.problems.vision.celeba_lists import ATTRIBUTES, lists_of
-from equipoise.problems.vision.celeba_studies import by_085_in_thirty, halved_in_thirty, sgd_08
 from equipoise.study.loading import parse
 from equipoise.study.preparing import prepared
 from equipoise.study.train import run
@@ -268,20 +267,6 @@ def test_every_preset_is_a_study_that_can_be_run(folder: Path, preset: str) -> N
     options = {**given["problem_options"], "network": "small", "size": 8, "tasks": ["Bald", "Male"]}
     settings = prepared(parse({**given, "problem": "celeba", "problem_options": options}))
     assert settings[0].steps >= 1
-
-
-def test_schedules_drop_after_thirty_hundredths() -> None:
-    for factory, factor in ((halved_in_thirty, 0.5), (by_085_in_thirty, 0.85)):
-        made = sgd_08([{"params": [torch.zeros(1, requires_grad=True)]}], lr=1.0, weight_decay=0.1)
-        assert made.param_groups[0]["momentum"] == 0.8
-        schedule = factory(made, 200)
-        rates = []
-        for _ in range(200):
-            rates.append(made.param_groups[0]["lr"])
-            made.step()
-            schedule.step()
-        assert rates[59] == 1.0 and rates[60] == factor
-        assert rates[199] == pytest.approx(factor**3)
 
 
 @pytest.mark.parametrize(

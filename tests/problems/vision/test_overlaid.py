@@ -148,36 +148,6 @@ def test_every_preset_is_a_study(name, preset):
     assert presets(name)[preset] and study(name, preset).epochs > 0
 
 
-def test_schedules_follow_their_papers():
-    def rates(schedule, steps):
-        made = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-        stepping, found = schedule(made, steps), []
-        for _ in range(steps):
-            found.append(made.param_groups[0]["lr"])
-            made.step()
-            stepping.step()
-        return found
-
-    # Two steps an epoch, a hundred epochs.
-    kurin, xin, sener = (
-        rates(each, 200)
-        for each in (
-            lenet_studies.by_095_an_epoch,
-            lenet_studies.by_085_in_thirty,
-            lenet_studies.halved_in_thirty,
-        )
-    )
-    assert kurin[:4] == pytest.approx([1, 1, 0.95, 0.95]) and kurin[-1] == pytest.approx(0.95**99)
-    assert xin[59:61] == pytest.approx([1, 0.85]) and xin[-1] == pytest.approx(0.85**3)
-    assert sener[59:61] == pytest.approx([1, 0.5]) and sener[-1] == pytest.approx(0.5**3)
-
-
-def test_the_optimiser_of_xin_has_a_momentum_of_eight_tenths():
-    made = lenet_studies.sgd_08([{"params": [torch.zeros(1, requires_grad=True)]}], 0.1, 0.2)
-    group = made.param_groups[0]
-    assert (group["momentum"], group["lr"], group["weight_decay"]) == (0.8, 0.1, 0.2)
-
-
 @REAL_MNIST
 def test_the_real_data_have_the_sizes_of_the_papers():
     built = problem("multimnist", size=28)

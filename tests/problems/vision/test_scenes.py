@@ -153,3 +153,11 @@ def test_too_few_rooms_are_refused():
         problem("scenes", rows=4)
     with pytest.raises(ValueError, match="no architecture"):
         problem("scenes", arch="tree").network(["depth"])
+
+
+@pytest.mark.parametrize("network", ["segnet", "resnet18"])
+def test_attention_works_on_the_networks_of_the_papers(network):
+    made = problem("scenes", rows=8, size=[32, 48], width=4, network=network, arch="mtan")
+    batch = next(iter(made.source("train").batches(2, 0)))
+    losses = made.losses_of(made.network(["segmentation", "depth", "normals"]), batch)
+    sum(losses.values()).backward()

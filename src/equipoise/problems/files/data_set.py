@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,7 @@ class DataSet:
         files: paths or patterns (``"image/*.npy"``) below the folder, each with the MD5 of its uncompressed
             content, or None. A file may lie there with ``.gz`` behind its name.
         optional: those of ``files`` that need not be there.
+        one_of: groups of ``files`` of which one at least has to be there, such as one of each layout.
         examine: looks into the files and tells, a sentence each, what is wrong with them.
         recipes: of what is worth decoding once, see :class:`~equipoise.problems.files.Recipe`.
     """
@@ -66,6 +68,7 @@ class DataSet:
     licence: str
     files: Mapping[str, str | None]
     optional: frozenset[str] = frozenset()
+    one_of: tuple[tuple[str, ...], ...] = ()
     examine: Callable[[Path], Iterable[str]] = field(default=_nothing, repr=False)
     recipes: Callable[[Path], Sequence[Recipe]] = field(default=_no_recipes, repr=False)
 
@@ -112,25 +115,34 @@ class DataSet:
         except DataError as error:
             yield str(error)
             return
-        whole = True
-        for name, digest in self.files.items():
-            try:
-                if "*" in name:
-                    if next(folder.glob(name), None) is None and name not in self.optional:
-                        raise self.missing(folder / name)
-                    continue
-                path = self.within(folder, name)
-                if digest is not None and (found := md5(path)) != digest:
-                    raise self.wrong(path, f"its MD5 is {found} and should be {digest}")
-            except DataError as error:
-                if name in self.optional and not (folder / name).exists():
-                    continue
-                whole = False
-                yield str(error)
-        if whole:
+        found = [*map(str, self.lacking(folder)), *self._wrong_sums(folder)]
+        yield from found
+        if not found:
             try:
                 yield from self.examine(folder)
             except (ValueError, OSError) as error:
+                yield str(error)
+
+    def lacking(self, folder: Path) -> Iterator[DataError]:
+        """What is not there; no file is opened."""
+        free = self.optional.union(*self.one_of)
+        for name in self.files:
+            if name not in free and not _there(folder, name):
+                yield self.missing(folder / name)
+        for group in self.one_of:
+            if not any(_there(folder, name) for name in group):
+                others = f"none of {', '.join(group)} is there"
+                yield DataError(folder, others, self._remedy())
+
+    def _wrong_sums(self, folder: Path) -> Iterator[str]:
+        for name, digest in self.files.items():
+            if digest is None or not _there(folder, name):
+                continue
+            try:
+                path = self.within(folder, name)
+                if (found := md5(path)) != digest:
+                    yield str(self.wrong(path, f"its MD5 is {found} and should be {digest}"))
+            except DataError as error:
                 yield str(error)
 
     def missing(self, file: StrPath) -> DataError:
@@ -146,6 +158,11 @@ class DataSet:
             f"get the data from {self.page} ({self.licence}), put it into a folder {self.name!r} and name "
             f"the folder above it by {PLACE} or --data-root"
         )
+
+
+def _there(folder: Path, name: str) -> bool:
+    """Whether a file, or one that a pattern stands for, is there, compressed or not."""
+    return any(next(folder.glob(each), None) is not None for each in (name, f"{name}.gz"))
 
 
 def opened(path: Path) -> BinaryIO:
@@ -164,6 +181,6 @@ def md5(path: Path) -> str:
         with opened(path) as file:
             while piece := file.read(1 << 20):
                 found.update(piece)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, f"it cannot be read ({error})", "fetch it anew") from None
     return found.hexdigest()

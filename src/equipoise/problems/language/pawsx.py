@@ -51,17 +51,18 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "small": {
         "methods": ["uw", "uw_o", "dwa", "imtl_l", "mgda", "pcgrad", "cagrad"],
-        "learning_rates": [0.0005, 0.001, 0.003],
+        "learning_rates": [0.001, 0.002, 0.005],
         "seeds": 5,
-        "epochs": 6,
+        "epochs": 3,
         "batch_size": 128,
         "weight_decay": 0.01,
     },
     "quick": {
+        "problem_options": {"rows": 600},
         "methods": ["uw", "uw_o", "cagrad"],
-        "learning_rates": [0.002],
+        "learning_rates": [0.005],
         "seeds": 3,
-        "epochs": 3,
+        "epochs": 2,
         "batch_size": 128,
         "weight_decay": 0.01,
     },
@@ -203,7 +204,7 @@ def _sources(
 
 def pawsx(
     arch: str = "hard_sharing",
-    width: int = 48,
+    width: int = 32,
     tasks: Sequence[str] | None = None,
     languages: Sequence[str] = LANGUAGES,
     network: str = "small",

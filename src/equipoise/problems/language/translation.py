@@ -39,7 +39,7 @@ FILES: Mapping[SplitName, str] = {"train": "train", "validation": "dev", "test":
 DECODERS = ("shared", "own")
 # Width of a head of attention.
 HEAD = 64
-SCHEDULE = "equipoise.problems.language.schedules:inverse_sqrt"
+SCHEDULE = "equipoise.problems.training:inverse_sqrt"
 
 _XIN: Mapping[str, Any] = {
     "optimizer": "torch.optim:Adam",
@@ -68,19 +68,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             ]
         },
     },
+    # Few pieces and a small network: for a few thousand short sentences.
     "quick": {
         "problem_options": {
-            "rows": 2000,
-            "vocabulary": 1000,
+            "rows": 1000,
+            "vocabulary": 120,
             "width": 64,
             "layers": 1,
             "beams": 1,
         },
         "methods": ["uw", "uw_o", "cagrad"],
-        "learning_rates": [0.003],
+        "learning_rates": [0.005],
         "seeds": 3,
-        "epochs": 4,
-        "batch_size": 64,
+        "epochs": 3,
+        "batch_size": 16,
     },
 }
 

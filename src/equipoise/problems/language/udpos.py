@@ -55,7 +55,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "small": {
         "methods": ["uw", "uw_o", "dwa", "imtl_l", "mgda", "pcgrad", "cagrad"],
-        "learning_rates": [0.001, 0.003, 0.01],
+        "learning_rates": [0.003, 0.005, 0.01],
         "seeds": 5,
         "epochs": 4,
         "batch_size": 64,

@@ -34,6 +34,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "protocol": "frontier",
         "methods": ["mgda", "nash_mtl", "imtl_g", "cagrad", "tchebycheff", "uw_o"],
         "learning_rates": [0.1],
+        # Methods lie tens of percent apart between seeds; single-task networks at 91 % always.
+        "near_zero": dict.fromkeys(("a/explained", "b/explained", "c/explained"), 0.0),
         "weight_step": 0.1,
         "seeds": 5,
         "epochs": 30,
@@ -42,6 +44,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {
         "methods": ["uw", "uw_o", "cagrad"],
         "learning_rates": [0.1],
+        # Methods lie tens of percent apart between seeds; single-task networks at 91 % always.
+        "near_zero": dict.fromkeys(("a/explained", "b/explained", "c/explained"), 0.0),
         "seeds": 3,
         "epochs": 20,
         "batch_size": 64,

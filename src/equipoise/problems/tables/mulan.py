@@ -93,7 +93,7 @@ DATASET = DataSet(
         "sf1.arff": "9810893b14fb4bb93de8de5c9e6746fa",
         "slump.arff": "4a967b57a3d367edbc58558b8d543688",
     },
-    optional=frozenset(f"{name}.arff" for name in TARGETS if name != "oes10"),
+    one_of=(tuple(f"{name}.arff" for name in TARGETS),),
     examine=_complaints,
 )
 DATA = (DATASET,)

@@ -112,7 +112,8 @@ DATASET = DataSet(
         files.UNSURE: None,
         files.SUBSET: None,
     },
-    optional=frozenset({files.GEOMETRIES, files.PROPERTIES, files.UNSURE, files.SUBSET}),
+    optional=frozenset({files.PROPERTIES, files.UNSURE}),
+    one_of=((files.SUBSET, files.GEOMETRIES),),
     examine=_complaints,
 )
 DATA = (DATASET,)

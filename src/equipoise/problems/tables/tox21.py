@@ -56,7 +56,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "quick": {
         "methods": ["uw", "uw_o", "cagrad"],
-        "learning_rates": [0.001],
+        "learning_rates": [0.01],
         "seeds": 3,
         "epochs": 4,
         "batch_size": 128,
@@ -65,6 +65,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "rows": 4000,
             "width": 128,
             "bits": 1024,
+            "dropout": 0.2,
             "tasks": ["NR-AhR", "SR-ARE", "SR-MMP"],
         },
     },

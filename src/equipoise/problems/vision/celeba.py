@@ -76,14 +76,9 @@ CELEBA = DataSet(
         "Eval/list_eval_partition.txt": "d32c9cbf5e040fd4025c592c306e6668",
         "list_eval_partition.txt": "d32c9cbf5e040fd4025c592c306e6668",
     },
-    # One place of each list is enough, which the lists themselves are asked for.
-    optional=frozenset(
-        {
-            "Anno/list_attr_celeba.txt",
-            "list_attr_celeba.txt",
-            "Eval/list_eval_partition.txt",
-            "list_eval_partition.txt",
-        }
+    one_of=(
+        ("Anno/list_attr_celeba.txt", "list_attr_celeba.txt"),
+        ("Eval/list_eval_partition.txt", "list_eval_partition.txt"),
     ),
     examine=_examine,
     recipes=lambda folder: [recipe(folder)],
@@ -213,8 +208,9 @@ def celeba(
     def model(names: Sequence[str]) -> nn.Module:
         outputs = 2 if loss == "ce" else 1
         heads: Any = {name: nn.Linear(trunk.features, outputs) for name in names}
-        given: Any = BatchedHeads(heads) if batched_heads else heads
-        return architecture(arch, trunk, given)
+        if batched_heads:
+            heads = BatchedHeads(heads)
+        return architecture(arch, trunk, heads)
 
     return Problem(
         name="celeba",

@@ -1,36 +1,13 @@
-"""Studies of CelebA: the settings of papers, with an optimiser and schedules of their own."""
+"""Studies of CelebA: the settings of papers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-
-# All of them train so long; an epoch of their schedules is a hundredth of the run.
+# All of them train so long.
 EPOCHS = 100
-_HERE = "equipoise.problems.vision.celeba_studies"
-
-
-def sgd_08(groups: Any, lr: float, weight_decay: float) -> Optimizer:
-    """Gradient descent with a momentum of 0.8."""
-    return torch.optim.SGD(groups, lr=lr, momentum=0.8, weight_decay=weight_decay)
-
-
-def by_085_in_thirty(made: Optimizer, steps: int) -> LRScheduler:
-    """The rate times 0.85 after every thirty hundredths of the run, as in Xin et al."""
-    return _steps(made, steps, 0.85)
-
-
-def halved_in_thirty(made: Optimizer, steps: int) -> LRScheduler:
-    """The rate halved after every thirty hundredths of the run, as in Elich et al."""
-    return _steps(made, steps, 0.5)
-
-
-def _steps(made: Optimizer, steps: int, factor: float) -> LRScheduler:
-    return LambdaLR(made, lambda step: factor ** (step * EPOCHS // max(steps, 1) // 30))
+_TRAINING = "equipoise.problems.training"
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -67,8 +44,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "mgda",
             "pcgrad",
         ],
-        "optimizer": f"{_HERE}:sgd_08",
-        "schedule": f"{_HERE}:by_085_in_thirty",
+        "optimizer": f"{_TRAINING}:sgd_08",
+        "schedule": f"{_TRAINING}:by_085_in_thirty",
         "learning_rates": [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0],
         "weight_decays": [0.0, 0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005],
         "tuning": "once",
@@ -83,7 +60,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "kirchdorfer2024": {
         "methods": ["uw", "dwa", "gls", "imtl_l", "uw_o", "uw_so"],
         "optimizer": "torch.optim:Adam",
-        "schedule": f"{_HERE}:halved_in_thirty",
+        "schedule": f"{_TRAINING}:halved_in_thirty",
         "learning_rates": [0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01],
         "weight_decay": 0.00001,
         "seeds": 3,

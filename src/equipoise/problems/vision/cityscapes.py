@@ -19,7 +19,7 @@ PIECE = 32
 DEPTH = dense_tasks.depth(inverse=True)
 SEGMENTATION = {count: dense_tasks.classes("segmentation", count) for count in (7, 19)}
 
-_SCHEDULE = "equipoise.problems.vision.dense_schedules"
+_SCHEDULE = "equipoise.problems.training"
 _OPTIMISER = {
     "optimizer": "torch.optim:Adam",
     "schedule": f"{_SCHEDULE}:halved",
@@ -131,6 +131,7 @@ def _recipes(folder: Path) -> list[Recipe]:
     ]
 
 
+_IMAGES = cityscapes_folders.IMAGES
 _FILES = [
     *(
         f"{part}/{folder}/*.npy"
@@ -148,8 +149,9 @@ DATASET = DataSet(
     page="https://www.cityscapes-dataset.com",
     licence="for non-commercial use, after registration",
     files=dict.fromkeys(_FILES),
-    # One layout is enough, which the look into the files sees to.
+    # Which files a layout needs, the look into them sees to.
     optional=frozenset(_FILES),
+    one_of=(("train/image/*.npy", f"{_IMAGES}/train/*/*{cityscapes_folders.ENDS[_IMAGES]}"),),
     examine=_examined,
     recipes=_recipes,
 )

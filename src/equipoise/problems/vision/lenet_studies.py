@@ -1,54 +1,21 @@
-"""Studies of LeNet on overlaid images: the settings of papers, with optimisers and schedules of their own."""
+"""Studies of LeNet on overlaid images: the settings of papers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-
-# All papers train so long; an epoch of their schedules is a hundredth of the run.
+# All papers train so long.
 EPOCHS = 100
-_HERE = "equipoise.problems.vision.lenet_studies"
-
-
-def adam(groups: Any, lr: float, weight_decay: float) -> Optimizer:
-    """Adam, with its decay among the gradients."""
-    return torch.optim.Adam(groups, lr=lr, weight_decay=weight_decay)
-
-
-def sgd_08(groups: Any, lr: float, weight_decay: float) -> Optimizer:
-    """Gradient descent with a momentum of 0.8."""
-    return torch.optim.SGD(groups, lr=lr, momentum=0.8, weight_decay=weight_decay)
-
-
-def by_095_an_epoch(made: Optimizer, steps: int) -> LRScheduler:
-    """The rate times 0.95 after every hundredth of the run, as in Kurin et al."""
-    return _steps(made, steps, 0.95, 1)
-
-
-def by_085_in_thirty(made: Optimizer, steps: int) -> LRScheduler:
-    """The rate times 0.85 after every thirty hundredths of the run, as in Xin et al."""
-    return _steps(made, steps, 0.85, 30)
-
-
-def halved_in_thirty(made: Optimizer, steps: int) -> LRScheduler:
-    """The rate halved after every thirty hundredths of the run, as in Sener and Koltun."""
-    return _steps(made, steps, 0.5, 30)
-
-
-def _steps(made: Optimizer, steps: int, factor: float, epochs: int) -> LRScheduler:
-    return LambdaLR(made, lambda step: factor ** (step * EPOCHS // steps // epochs))
+_TRAINING = "equipoise.problems.training"
 
 
 METHODS = ["uw", "uw_o", "imtl_l", "mgda", "pcgrad", "cagrad"]
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "kurin2022": {
         "methods": METHODS,
-        "optimizer": f"{_HERE}:adam",
-        "schedule": f"{_HERE}:by_095_an_epoch",
+        "optimizer": "torch.optim:Adam",
+        "schedule": f"{_TRAINING}:by_095_an_epoch",
         "learning_rates": [0.001, 0.01, 0.1],
         "tuning": "once",
         "tuning_seeds": 3,
@@ -61,7 +28,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sener2018": {
         "methods": METHODS,
         "optimizer": "sgd",
-        "schedule": f"{_HERE}:halved_in_thirty",
+        "schedule": f"{_TRAINING}:halved_in_thirty",
         "learning_rates": [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05],
         "seeds": 5,
         "epochs": EPOCHS,
@@ -76,8 +43,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "pcgrad",
             {"id": "gradnorm", "search": {"alpha": [0.5, 1.0, 1.5, 2.0]}},
         ],
-        "optimizer": f"{_HERE}:sgd_08",
-        "schedule": f"{_HERE}:by_085_in_thirty",
+        "optimizer": f"{_TRAINING}:sgd_08",
+        "schedule": f"{_TRAINING}:by_085_in_thirty",
         "learning_rates": [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0],
         "seeds": 3,
         "epochs": EPOCHS,

@@ -23,7 +23,7 @@ ANSWERS = (SEGMENTATION, DEPTH, NORMALS)
 # By folder, in the layout of MTAN.
 FOLDERS = {"label": SEGMENTATION, "depth": DEPTH, "normal": NORMALS}
 
-_SCHEDULE = "equipoise.problems.vision.dense_schedules"
+_SCHEDULE = "equipoise.problems.training"
 _OPTIMISER = {
     "optimizer": "torch.optim:Adam",
     "schedule": f"{_SCHEDULE}:halved",
@@ -117,7 +117,7 @@ DATASET = DataSet(
         },
         **dict.fromkeys(nyuv2_mat.FILES),
     },
-    # One layout is enough, which the look into the files sees to.
+    # Which files a layout needs, the look into them sees to.
     optional=frozenset(
         {
             *(
@@ -128,6 +128,7 @@ DATASET = DataSet(
             *nyuv2_mat.FILES,
         }
     ),
+    one_of=(("train/image/*.npy", nyuv2_mat.LABELED),),
     examine=_examined,
     recipes=_recipes,
 )

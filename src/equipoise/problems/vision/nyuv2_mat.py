@@ -77,10 +77,9 @@ def merged(data: DataSet, folder: Path) -> NDArray[np.int8]:
     to_40 = _whole(data, path, matlab(data, path), "mapClass", 40, NAMES)
     path = data.within(folder, TO_13)
     struct = matlab(data, path).get("classMapping13")
-    try:
-        inner = np.asarray(struct[0, 0][0])  # type: ignore[index]
-    except (TypeError, IndexError, KeyError):
-        raise data.wrong(path, "it holds no classMapping13") from None
+    if not isinstance(struct, list) or not struct or not isinstance(struct[0], dict):
+        raise data.wrong(path, "it holds no classMapping13")
+    inner = next(iter(struct[0].values()), None)
     to_13 = _whole(data, path, {"labels13": inner}, "labels13", 13, 40)
     through = np.concatenate([[0], to_13])[np.concatenate([[0], to_40])]
     found: NDArray[np.int8] = (through - 1).astype(np.int8)
@@ -90,7 +89,10 @@ def merged(data: DataSet, folder: Path) -> NDArray[np.int8]:
 def _whole(
     data: DataSet, path: Path, found: dict[str, Any], name: str, most: int, length: int = 0
 ) -> NDArray[np.int64]:
-    values = np.asarray(found.get(name, ())).ravel()
+    values = found.get(name)
+    if not isinstance(values, np.ndarray):
+        raise data.wrong(path, f"it holds no numbers {name}")
+    values = values.ravel()
     if not values.size or (length and values.size != length):
         raise data.wrong(path, f"{name} has {values.size} numbers" + f" of {length}" * bool(length))
     if values.dtype.kind not in "iuf" or (values != np.floor(values)).any():

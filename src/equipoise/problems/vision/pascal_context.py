@@ -45,7 +45,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             },
         ],
         "optimizer": "torch.optim:Adam",
-        "schedule": "equipoise.problems.vision.dense_schedules:polynomial",
+        "schedule": "equipoise.problems.training:polynomial",
         "learning_rates": [1e-4],
         "weight_decay": 1e-4,
         "seeds": 3,

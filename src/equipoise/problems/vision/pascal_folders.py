@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equipoise.problems.files import DataSet, Recipe
+from equipoise.problems.files import DataError, DataSet, Recipe
 from equipoise.problems.vision.dense_tasks import Answer
 from equipoise.problems.vision.pictures import IMAGE, Row, antialiased, layout, nearest
 from equipoise.problems.vision.pixels import matlab, picture
@@ -166,11 +166,16 @@ def _parts(data: DataSet, folder: Path, item: str, whole: tuple[int, int]) -> ND
     wrong = partial(data.wrong, path)
     found = np.zeros(whole, np.int8)
     try:
-        objects = matlab(data, path)["anno"]["objects"][0, 0].ravel()
-        people = [each for each in objects if int(each["class_ind"].item()) == PERSON]
-        parts = [part for each in people for part in each["parts"].ravel()]
-        named = [(str(part["part_name"].item()), np.asarray(part["mask"])) for part in parts]
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        (anno,) = matlab(data, path)["anno"]
+        people = [each for each in anno["objects"] if int(each["class_ind"].item()) == PERSON]
+        # Without parts there is an empty array in place of a struct.
+        parts = [
+            part for each in people for part in each["parts"] if isinstance(each["parts"], list)
+        ]
+        named = [(str(part["part_name"]), np.asarray(part["mask"])) for part in parts]
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
         raise wrong(f"it does not hold the objects of an image ({error})") from None
     for name, mask in named:
         _sized(mask, whole, wrong)

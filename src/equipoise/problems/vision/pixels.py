@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from equipoise.problems.files import DataSet, needs
 from equipoise.problems.vision.dense_tasks import Kind
+from equipoise.problems.vision.matlab_files import variables
 
 # As every version of NumPy writes it, in keys that are sorted.
 HEADER = re.compile(
@@ -93,21 +94,17 @@ def picture(data: DataSet, path: Path, modes: Sequence[str]) -> NDArray[Any]:
 
 
 def matlab(data: DataSet, path: Path) -> dict[str, Any]:
-    """The variables of a MATLAB file of version 5 to 7.
+    """The variables of a MATLAB file of version 5 to 7, see :mod:`~equipoise.problems.vision.matlab_files`.
 
     Raises:
         DataError: it is not there, or cannot be read.
     """
-    from scipy.io import loadmat
-
     if not path.is_file():
         raise data.missing(path)
     try:
-        found: dict[str, Any] = loadmat(path)
-    # SciPy's reader lets through whatever a broken header leads it to.
-    except Exception as error:  # noqa: BLE001
+        return variables(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise data.wrong(path, f"it cannot be read as a MATLAB file ({error})") from None
-    return found
 
 
 def plain(values: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import signal
 import traceback
 from pathlib import Path
 
+from equipoise.problems.files import DataError
 from equipoise.study.trial import Failure
 
 _VMSTAT = Path("/proc/vmstat")
@@ -14,6 +15,8 @@ _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 def of_error(error: Exception) -> Failure:
     """The trial raised."""
+    if isinstance(error, DataError):
+        return Failure(str(error), cause="data")
     try:
         told = "".join(traceback.format_exception(error)).rstrip()
         last = told.splitlines()[-1]

@@ -1,6 +1,7 @@
 """PASCAL-Context from small files in the folders of ASTMT."""
 
 import runpy
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from equipoise.problems import DataError, data_sets, problem
+from equipoise.problems.files import build
 from equipoise.problems.vision import pascal_folders
 from equipoise.problems.vision.rooms import COLUMN, render
 
@@ -126,6 +128,45 @@ def test_a_wrong_file_is_told_by_its_name(folder, name, change):
     with pytest.raises(DataError, match=Path(name).stem):
         read("test")
     assert any(Path(name).stem in line for line in data_sets("pascal_context")[0].complaints())
+
+
+@pytest.mark.parametrize(
+    ("left_out", "tasks"),
+    [
+        ("semseg", ["human_parts", "saliency", "normals", "edges"]),
+        ("human_parts", ["segmentation", "saliency"]),
+        ("pascal-context", ["segmentation", "human_parts"]),
+        ("normals_distill", ["segmentation", "edges"]),
+        ("sal_distill", ["segmentation", "normals"]),
+    ],
+)
+def test_files_of_tasks_that_are_left_out_need_not_be_there(folder, left_out, tasks):
+    before = read("test")
+    shutil.rmtree(folder / left_out)
+    after = read("test", tasks=tasks)
+    assert set(after.targets) == set(tasks)
+    for name in tasks:
+        assert torch.equal(before.targets[name], after.targets[name])
+
+
+def test_an_image_that_a_list_names_and_is_not_there_is_told_with_the_list(folder):
+    path = folder / "ImageSets" / "Context" / "val.txt"
+    path.write_text(path.read_text().replace("2010_000002", "2090_000002"))
+    with pytest.raises(DataError, match=r"2090_000002\.jpg: .*val\.txt names it"):
+        read("test")
+
+
+def test_prepared_rows_serve_some_of_the_tasks(folder):
+    options = {"network": "small", "width": 8}
+    tasks = ["segmentation", "edges"]
+    made = problem("pascal_context", **options, tasks=tasks)
+    (before,) = made.source("test").batches(8, None)
+    for recipe in data_sets("pascal_context")[0].recipes(folder):
+        build(folder, recipe)
+    shutil.rmtree(folder / "semseg")
+    (after,) = made.source("test").batches(8, None)
+    for name in tasks:
+        assert torch.equal(before.targets[name], after.targets[name])
 
 
 def test_wrong_labels_are_told(folder):

@@ -26,6 +26,8 @@ LONGEST = 1.05
 OVERSHOOT = 0.1
 # Metres, or one over metres: nothing in these data is near it.
 FARTHEST = 1e6
+# What resizing or another type makes of a depth of zero.
+ROUNDING = 1e-6
 
 
 def array(data: DataSet, path: Path) -> NDArray[Any]:
@@ -151,15 +153,18 @@ def checked(
         if values.size and float(np.square(values, dtype=np.float64).sum(-1).max()) > LONGEST**2:
             raise wrong("there are normals longer than one")
         return values.astype(np.float32)
-    return _within(values, 0, FARTHEST, wrong, "depths").astype(np.float32)
+    found: NDArray[Any] = _within(values, -ROUNDING, FARTHEST, wrong, "depths").astype(np.float32)
+    return found.clip(min=0)
 
 
 def _within(
     values: NDArray[Any], low: float, high: float, wrong: Callable[[str], Exception], what: str
 ) -> NDArray[Any]:
-    if values.size and (values.min() < low or values.max() > high):
-        raise wrong(
-            f"its {what} go from {values.min():g} to {values.max():g} and should be between {low:g} and "
-            f"{high:g}"
-        )
+    if values.size:
+        # As Python's floats: the bounds may be beyond the type of the array.
+        least, most = float(values.min()), float(values.max())
+        if least < low or most > high:
+            raise wrong(
+                f"its {what} go from {least:g} to {most:g} and should be between {low:g} and {high:g}"
+            )
     return values

@@ -120,7 +120,7 @@ def test_the_command_that_was_killed_goes_on_and_damage_is_found(tmp_path, monke
     monkeypatch.setenv("EQUIPOISE_DATA", str(tmp_path))
     fixture.write_official(tmp_path, counts=(260, 4), size=(16, 32))
     folder = tmp_path / "cityscapes"
-    root = ["cityscapes", "--root", str(tmp_path)]
+    root = ["cityscapes", "--data-root", str(tmp_path)]
     process = subprocess.Popen(
         [sys.executable, "-m", "equipoise.cli", "data", "prepare", *root],
         stdout=subprocess.DEVNULL,

@@ -178,6 +178,36 @@ def test_wrong_labels_are_told(folder):
         read("test")
 
 
+def test_a_mask_that_is_none_is_told(folder):
+    path = next(
+        each
+        for each in sorted((folder / "human_parts").glob("2010_*.mat"))
+        if len(loadmat(each)["anno"]["objects"][0, 0][0]) > 1
+    )
+    anno = loadmat(path, simplify_cells=True)["anno"]
+    person = anno["objects"][1]
+    person["parts"][0]["mask"][3, 3] = 167
+    objects = np.zeros((1, 1), [(field, object) for field in person])
+    parts = np.zeros((1, 1), [("part_name", object), ("mask", object)])
+    parts[0, 0] = ("head", person["parts"][0]["mask"])
+    objects[0, 0] = (*(person[field] for field in ("class", "class_ind", "mask")), parts)
+    savemat(path, {"anno": {"imname": anno["imname"], "objects": objects}})
+    with pytest.raises(DataError, match="mask of a part 'head'") as raised:
+        read("test")
+    assert raised.value.file == path
+
+
+@pytest.mark.parametrize("back", [23, 15])
+def test_a_wrong_byte_among_the_last_of_a_picture_is_told(folder, back):
+    path = folder / "normals_distill" / "2010_000001.png"
+    content = bytearray(path.read_bytes())
+    content[-back] ^= 159
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="the sum of the piece") as raised:
+        read("test")
+    assert raised.value.file == path
+
+
 def test_labels_of_another_size_are_told(folder):
     path = folder / "pascal-context" / "trainval" / "2010_000002.mat"
     savemat(path, {"LabelMap": loadmat(path)["LabelMap"][:-1]})

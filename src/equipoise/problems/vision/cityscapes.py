@@ -180,7 +180,7 @@ def cityscapes(
     weights: str | None = None,
     arch_options: Mapping[str, Any] | None = None,
 ) -> Problem:
-    """Segment streets into 7 or 19 classes, and tell the inverse of depth.
+    """Segment streets into 7 or 19 classes, and tell the inverse of depth, as disparity.
 
     Args:
         arch: how tasks share the network, see :func:`equipoise.nn.architecture`.

@@ -202,6 +202,8 @@ def _parts(data: DataSet, folder: Path, item: str, whole: tuple[int, int]) -> ND
         _sized(mask, whole, wrong)
         if name not in PARTS:
             raise wrong(f"there is a part {name!r} that people do not have")
+        if mask.dtype.kind not in "iuf" or not np.isin(mask, (0, 1)).all():
+            raise wrong(f"the mask of a part {name!r} holds something else than 0 and 1")
         found[mask.astype(bool)] = PARTS[name]
     return found if found.any() else np.full(whole, -1, np.int8)
 

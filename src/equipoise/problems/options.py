@@ -39,15 +39,26 @@ def rows(value: Any, least: int = 10) -> int | None:
         raise ValueError(f"{error}, or None for all") from None
 
 
-def number(name: str, value: Any, least: float, below: float) -> float:
-    """A number from ``least`` on and below ``below``, such as a share that is dropped.
+def sizes(**values: Any) -> None:
+    """Refuses what is no whole number, 1 or more; by name.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: one is none.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value < below:
-        return float(value)
-    raise ValueError(f"{name} is {value!r}; give a number from {least:g} to below {below:g}")
+    for name, value in values.items():
+        whole(name, value)
+
+
+def shares(**values: Any) -> None:
+    """Refuses what is no number from 0 to below 1, such as a share that is dropped; by name.
+
+    Raises:
+        ValueError: one is none.
+    """
+    for name, value in values.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < 1:
+            raise ValueError(f"{name} is {value!r}; give a number from 0 to below 1")
 
 
 def flag(name: str, value: Any) -> bool:
@@ -74,17 +85,19 @@ def word(name: str, value: Any, known: Collection[str] = ()) -> str:
     )
 
 
-def words(name: str, value: Any) -> tuple[str, ...]:
-    """Several different names: a list, one of them alone, or some with commas between them.
+def words(name: str, value: Any, least: int = 1) -> tuple[str, ...]:
+    """Different names: a list, one of them alone, or some with commas between them.
 
     Raises:
-        ValueError: it is something else, there is none, or one is there twice.
+        ValueError: it is something else, there are fewer than ``least``, or one is there twice.
     """
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     good = isinstance(parts, Sequence) and all(isinstance(each, str) and each for each in parts)
-    if good and 0 < len(parts) == len(set(parts)):
+    if good and least <= len(parts) == len(set(parts)):
         return tuple(parts)
-    raise ValueError(f"{name} is {value!r}; give different names, such as a list or a,b")
+    raise ValueError(
+        f"{name} is {value!r}; give {least} or more different names, as a list or as a,b"
+    )
 
 
 def tasks(value: Any) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from equipoise.nn import architecture
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataError, DataSet
 from equipoise.problems.language.draws import Sampling, drawn
@@ -218,23 +219,30 @@ def pawsx(
         arch: architecture, see :func:`equipoise.nn.architecture`.
         width: of the network; that of loaded weights is their own.
         tasks: some of the languages; None for all.
-        languages: a task each.
+        languages: a task each; a list, or names with commas between them.
         network: ``"small"``, convolutions over hashed words beside numbers that tell which words were moved;
             or ``"bert"``.
         weights: folder of a BERT; empty: a small one from scratch.
         sampling: ``"together"``: a batch of every language in each step. ``"proportional"``, a temperature
             or weights by language: a batch of one, which is drawn.
-        rows: training pairs of each language at most; None for all.
+        rows: training pairs of each language at most, 10 or more; None for all.
 
     Raises:
         DataError: a file is missing or wrong.
-        ValueError: a language, network or way of sampling is unknown.
+        ValueError: a language, network or way of sampling is unknown, or an option cannot be what was given
+            for it.
 
     References:
         Yang et al., *PAWS-X*, EMNLP 2019, arXiv:1908.11828. Languages follow Lin et al., *Reasonable
         Effectiveness of Random Weighting*, TMLR 2022, arXiv:2111.10603.
     """
+    check.word("arch", arch)
+    check.sizes(width=width)
     refuse(network)
+    check.rows(rows)
+    languages = check.words("languages", languages, 2)
+    if not isinstance(weights, str):
+        raise ValueError(f"weights is {weights!r}; give the name of a folder, or nothing")
     draw = drawn(sampling, languages)
     small = network == "small"
 
@@ -264,4 +272,4 @@ def pawsx(
             "words and by translating there and back, and translated into every language."
         ),
         cite="PAWS-X (arXiv:1908.11828)",
-    ).only(tasks)
+    ).only(check.tasks(tasks))

@@ -210,9 +210,8 @@ def census_income(
     check.word("order", order, ("permuted", "rows"))
     check.rows(rows, 30)
     check.flag("telling", telling)
-    check.number("dropout", dropout, 0, 1)
-    for name, value in (("width", width), ("layers", layers), ("embedding", embedding)):
-        check.whole(name, value)
+    check.sizes(width=width, layers=layers, embedding=embedding)
+    check.shares(dropout=dropout)
     more = check.mapping("options", options)
     root = DATASET.folder()
     seen = version(root)

@@ -25,7 +25,7 @@ from equipoise.problems.language.encoders import (
 )
 from equipoise.problems.language.metrics import macro_f1
 from equipoise.problems.language.pairs import comparing, numbers, split, told
-from equipoise.problems.language.paraphrases import PAGE, Row, pairs
+from equipoise.problems.language.paraphrases import PAGE, Row, held_out, pairs
 from equipoise.problems.language.sequences import Ragged, Sequences
 from equipoise.problems.language.text import Stamp, complaint, first_of, one_of, spread, stamp
 from equipoise.problems.metrics import accuracy
@@ -33,8 +33,6 @@ from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Task
 
 LANGUAGES = ("en", "zh", "de", "es")
-# Where there is no training file: so many of the last ids of the dev files are the validation split.
-HELD_OUT = 200
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lin2022": {
@@ -134,11 +132,10 @@ def _files(languages: Sequence[str], split: SplitName) -> dict[str, Stamp] | Non
 def rows_of(languages: Sequence[str], split: SplitName) -> dict[str, list[Row]]:
     """The rows of a split, by language.
 
-    Without training files the dev files are divided: the last 200 of the ids that any of the languages has
-    are for validation and the others for training, so that no pair is in both, in whatever languages.
+    Without training files the dev files are divided, see :func:`~equipoise.problems.language.paraphrases.held_out`.
 
     Raises:
-        DataError: a file is missing or wrong.
+        DataError: a file is missing or wrong, or has no row in this split.
     """
     trained = _files(languages, "train")
     at = trained if split == "train" and trained else None
@@ -148,14 +145,21 @@ def rows_of(languages: Sequence[str], split: SplitName) -> dict[str, list[Row]]:
     found = {language: _read(where) for language, where in at.items()}
     if trained or split == "test":
         return found
-    ids = sorted({row.id for rows in found.values() for row in rows})
-    # Small files are divided too.
-    held = set(ids[-min(HELD_OUT, max(len(ids) // 4, 1)) :])
+    held = held_out(found)
     wanted = split == "validation"
-    return {
+    parts = {
         language: [row for row in rows if (row.id in held) == wanted]
         for language, rows in found.items()
     }
+    for language, rows in parts.items():
+        if not rows:
+            part = "validation" if wanted else "training"
+            raise DataError(
+                at[language].path,
+                f"none of its ids is in the {part} split, into which the pairs of all languages are divided",
+                f"put training files there, or leave the language {language!r} out",
+            )
+    return parts
 
 
 def _of_words(rows: Sequence[Row], language: str) -> Sequences:

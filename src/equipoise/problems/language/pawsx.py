@@ -132,7 +132,8 @@ def _files(languages: Sequence[str], split: SplitName) -> dict[str, Stamp] | Non
 def rows_of(languages: Sequence[str], split: SplitName) -> dict[str, list[Row]]:
     """The rows of a split, by language.
 
-    Without training files the dev files are divided, see :func:`~equipoise.problems.language.paraphrases.held_out`.
+    Without training files the dev files are divided, so that no sentence is in both parts: see
+    :func:`~equipoise.problems.language.paraphrases.held_out`.
 
     Raises:
         DataError: a file is missing or wrong, or has no row in this split.

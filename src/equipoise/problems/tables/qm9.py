@@ -105,7 +105,10 @@ def _complaints(folder: Path) -> Iterator[str]:
 
 DATASET = DataSet(
     name="qm9",
-    page="https://doi.org/10.6084/m9.figshare.c.978904.v5",
+    page=(
+        "https://moleculenet.org/datasets-1 (gdb9.sdf and gdb9.sdf.csv, as MoleculeNet packs QM9) and "
+        "https://doi.org/10.6084/m9.figshare.c.978904.v5 (uncharacterized.txt, as its authors publish it)"
+    ),
     licence="CC0",
     files={
         files.GEOMETRIES: None,

@@ -20,8 +20,8 @@ from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataError, DataSet
-from equipoise.problems.files.arff import Table, parse
-from equipoise.problems.files.texts import Version, text, version
+from equipoise.problems.files.arff import Table, decoded, parse
+from equipoise.problems.files.texts import Version, version, whole
 from equipoise.problems.metrics import average_relative_rmse, relative_rmse
 from equipoise.problems.tasks import Task
 
@@ -117,10 +117,10 @@ class Columns:
 
 def _parsed(path: Path) -> Table:
     try:
-        return parse(text(path, DATASET))
+        return parse(decoded(whole(path, DATASET)))
+    except DataError:
+        raise
     except ValueError as error:
-        if hasattr(error, "remedy"):
-            raise
         raise DATASET.wrong(path, str(error)) from None
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.nn import MTAN, Trunk
+from equipoise.nn.backbones import dense_head, segnet
 
 
 def heads(tasks: tuple[str, ...] = TASKS) -> dict[str, nn.Module]:
@@ -57,9 +58,41 @@ def test_the_form_is_found_from_the_channels() -> None:
 def test_the_segnet_form_counts() -> None:
     trunk = encoder_decoder()
     model = MTAN.over(trunk, heads())
-    between = sum(9 * a * b + 2 * b for a, b in ((4, 8), (8, 4)))
-    masks = sum(n * c + 2 * c + c * c + 2 * c for n, c in ((4, 4), (16, 8), (8, 4)))
+    between = sum(9 * a * b + 3 * b for a, b in ((4, 8), (8, 8), (8, 4)))
+    # The last stage upsamples: its mask reads the 8 channels before its convolutions, and 4 carried ones.
+    masks = sum(n * c + 3 * c + c * c + 3 * c for n, c in ((4, 4), (16, 8), (12, 4)))
     assert entries(model) == entries(trunk.build()) + between + 3 * masks
+
+
+def test_on_segnet_it_has_as_many_parameters_as_published() -> None:
+    """Those that the authors' own class has, without the three of its uncertainty weights."""
+    outputs = {"segmentation": 13, "depth": 1, "normals": 3}
+    model = MTAN.over(segnet(), {task: dense_head(64, n) for task, n in outputs.items()})
+    assert model.form == "segnet"
+    assert entries(model) == 44_229_073
+
+
+def test_on_segnet_maps_go_to_the_bottom_and_the_unpooled_ones_are_read() -> None:
+    torch.manual_seed(0)
+    model = MTAN.over(segnet(4), heads()).eval()
+    given: dict[str, Tensor] = {}
+
+    def seen(name: str, module: nn.Module) -> None:
+        module.register_forward_hook(lambda module, inputs, _: given.update({name: inputs[0]}))
+
+    assert model.bottom is not None
+    seen("bottom", model.bottom)
+    seen("up", model.between[4])
+    for number, mask in enumerate(model.masks["one"]):
+        seen(f"mask {number}", mask)
+    model(torch.randn(2, 3, 64, 96), tasks=["one"])
+    assert given["bottom"].shape[1:] == (32, 4, 6)
+    # To a thirty-second of the image and back.
+    deepest = functional.max_pool2d(model.bottom(given["bottom"]), 2)
+    back = functional.interpolate(deepest, scale_factor=2, mode="bilinear", align_corners=True)
+    assert torch.allclose(given["up"], back)
+    up = [[64, 4, 6], [32 + 16, 8, 12], [16 + 8, 16, 24], [8 + 4, 32, 48], [8, 64, 96]]
+    assert [list(given[f"mask {number}"].shape[1:]) for number in range(5, 10)] == up
 
 
 def test_the_resnet_form_counts() -> None:
@@ -82,9 +115,12 @@ def test_the_segnet_form_is_the_papers_equation() -> None:
     u2 = s[1][1](s[1][0](p1))
     p2 = s[1][3](s[1][2](u2))
     a2 = h[1](torch.cat([u2, functional.max_pool2d(f[0](a1), 2)], 1)) * p2
-    u3 = s[2][1](s[2][0](p2))
-    p3 = s[2][2](u3)
-    up = functional.interpolate(a2, scale_factor=2, mode="bilinear", align_corners=True)
+    u3 = s[2][0](p2)
+    p3 = s[2][2](s[2][1](u3))
+    assert model.bottom is not None
+    up = functional.interpolate(
+        model.bottom(a2), scale_factor=2, mode="bilinear", align_corners=True
+    )
     a3 = h[2](torch.cat([u3, f[1](up)], 1)) * p3
     assert torch.allclose(model(x)["two"], a3, atol=1e-12)
 

@@ -37,6 +37,8 @@ FREE = {
     ("cityscapes", "byte"): ".npy files: the bytes of the numbers as they are",
     ("nyuv2", "byte"): ".npy files: the bytes of the numbers as they are",
     ("pascal_context", "cut"): "lists of names: a shorter one is as good",
+    ("office31", "missing"): "folders of images: one fewer is as good, and told by the check",
+    ("officehome", "missing"): "folders of images: one fewer is as good, and told by the check",
 }
 
 Damage = Callable[[bytes], bytes | None]

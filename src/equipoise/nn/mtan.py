@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from equipoise.nn.backbones.segnet import Unpooled
 from equipoise.nn.multitask import MultiTask, Part, refuse_share
 from equipoise.nn.stages import by_task, copies, parted, rejoined
 from equipoise.nn.trunk import Share, Trunk
 
+# Parts that keep the channels and make maps larger.
+ENLARGING = (Unpooled, nn.Upsample, nn.MaxUnpool2d)
 Form = Literal["segnet", "resnet"]
 INSTEAD = "take 'mmoe', 'cgc' or 'cross_stitch', which work on vectors and tokens too"
 
@@ -31,7 +34,11 @@ class MTAN(MultiTask):
     interpolation. The head reads the last :math:`\hat a^k`.
 
     * ``"segnet"``, for encoder-decoder stages: :math:`u_j` is taken behind the first convolution of the
-      stage, :math:`f_j` is a 3x3 convolution with BN and ReLU, masks have C hidden channels.
+      stage, :math:`f_j` is a 3x3 convolution with BN and ReLU, masks have C hidden channels. A stage that
+      begins with unpooling or upsampling is of the decoder: there :math:`u_j` is the map that comes out of
+      it, before the first convolution. Between encoder and decoder there is one 3x3 convolution more,
+      after which the maps are pooled to the size of what is unpooled. On
+      :func:`~equipoise.nn.backbones.segnet` this is the network of the paper's authors, to the parameter.
     * ``"resnet"``, for encoder stages: :math:`u_j` is taken before the last block, :math:`f_j` is a
       bottleneck block, masks have C / 4 hidden channels.
 
@@ -73,17 +80,32 @@ class MTAN(MultiTask):
         if form == "resnet" and len(self._attended) > 1 and _convolutions(self.stages[0]) == 1:
             self._attended = [j for j in self._attended if j]
         self._cuts = {j: _cut(self.stages[j], trunk.channels[j], form) for j in self._attended}
+        self._turns = {}
+        if form == "segnet":
+            turns = {j: _enlarging(self.stages[j]) for j in self._attended[1:]}
+            # Parts without parameters keep the channels, so that those before the stage are known.
+            self._turns = {j: at for j, at in turns.items() if at is not None}
+            self._cuts |= {j: _convolving(self.stages[j])[0] for j in self._turns}
         channels = [trunk.channels[j] for j in self._attended]
+        within = [
+            trunk.channels[j - 1] if j in self._turns else trunk.channels[j] for j in self._attended
+        ]
         between = _convolution if form == "segnet" else Bottleneck
         self.between = nn.ModuleList(
             between(before, after) for before, after in itertools.pairwise(channels)
         )
-        narrow = 1 if form == "segnet" else 4
+        # The first stage of the decoder, where attended maps pass one more convolution.
+        self._bottom = min(self._turns, default=None)
+        self.bottom: nn.Module | None = None
+        if self._bottom is not None:
+            deepest = channels[self._attended.index(self._bottom) - 1]
+            self.bottom = _convolution(deepest, deepest)
+        narrow, bias = (1, True) if form == "segnet" else (4, False)
         self.masks = by_task(
             {
                 task: nn.ModuleList(
-                    _mask(c if j == 0 else 2 * c, max(c // narrow, 1), c)
-                    for j, c in enumerate(channels)
+                    _mask(inner + (c if j else 0), max(c // narrow, 1), c, bias)
+                    for j, (inner, c) in enumerate(zip(within, channels, strict=True))
                 )
                 for task in self.heads
             }
@@ -98,7 +120,8 @@ class MTAN(MultiTask):
 
     def reached(self, task: str) -> Iterable[Part]:
         """See :meth:`MultiTask.reached`."""
-        return [self.stages, self.between, self.masks[task], self.heads[task]]
+        bottom = [] if self.bottom is None else [self.bottom]
+        return [self.stages, self.between, *bottom, self.masks[task], self.heads[task]]
 
     def forward(
         self, inputs: Any, share: Share | None = None, tasks: Sequence[str] | None = None
@@ -127,24 +150,35 @@ class MTAN(MultiTask):
                     attended = {t: module(rejoined(a, whole)) for t, a in attended.items()}
                     whole = None
                 continue
-            within, maps, value = self._read(stage, module, value)
+            within, maps, value, turned = self._read(stage, module, value)
             whole = None if value is maps else value
             number = self._attended.index(stage)
             for task in wanted:
                 seen = [within]
                 if number:
-                    between = self.between[number - 1]
-                    seen.append(_carried(between, attended[task], maps.shape[-2:]))
+                    between, carried = self.between[number - 1], attended[task]
+                    if stage == self._bottom and self.bottom is not None:
+                        carried = _sized(self.bottom(carried), turned)
+                    seen.append(_carried(between, carried, maps.shape[-2:]))
                 mask = self.masks[task][number](torch.cat(seen, 1))  # type: ignore[index]
                 attended[task] = mask * maps
         return self.read({task: rejoined(attended[task], whole) for task in wanted})
 
-    def _read(self, stage: int, module: nn.Module, value: Any) -> tuple[Tensor, Tensor, Any]:
-        """The maps within a stage, at the size of those it returns, the latter, and all it returns."""
-        cut = self._cuts[stage]
+    def _read(
+        self, stage: int, module: nn.Module, value: Any
+    ) -> tuple[Tensor, Tensor, Any, Sequence[int]]:
+        """The maps within a stage, at the size of those it returns, the latter, and all it returns.
+
+        Last comes the size of what is unpooled or upsampled; of the maps where nothing is.
+        """
+        cut, turn, turned = self._cuts[stage], self._turns.get(stage), None
         if cut:
             assert isinstance(module, nn.Sequential)
-            inner = module[:cut](value)
+            inner = value
+            for number, child in enumerate(list(module)[:cut]):
+                if number == turn:
+                    turned = parted(inner, f"stage {stage}")[0].shape[-2:]
+                inner = child(inner)
             value = module[cut:](inner)
         else:
             value = inner = module(value)
@@ -154,7 +188,7 @@ class MTAN(MultiTask):
                 f"MTAN attends to spatial maps [B, C, H, W], and stage {stage} returned {list(maps.shape)}; "
                 f"move layers that flatten into the heads, or {INSTEAD}"
             )
-        return _sized(within, maps.shape[-2:]), maps, value
+        return _sized(within, maps.shape[-2:]), maps, value, turned or maps.shape[-2:]
 
 
 class Bottleneck(nn.Module):
@@ -182,18 +216,23 @@ class Bottleneck(nn.Module):
         return functional.relu(self.residual(maps) + self.shortcut(maps))
 
 
-def _normed(inside: int, outside: int, size: int) -> tuple[nn.Module, nn.Module]:
-    convolution = nn.Conv2d(inside, outside, size, padding=size // 2, bias=False)
+def _normed(
+    inside: int, outside: int, size: int, bias: bool = False
+) -> tuple[nn.Module, nn.Module]:
+    convolution = nn.Conv2d(inside, outside, size, padding=size // 2, bias=bias)
     return convolution, nn.BatchNorm2d(outside)
 
 
 def _convolution(inside: int, outside: int) -> nn.Module:
-    return nn.Sequential(*_normed(inside, outside, 3), nn.ReLU())
+    return nn.Sequential(*_normed(inside, outside, 3, bias=True), nn.ReLU())
 
 
-def _mask(inside: int, middle: int, outside: int) -> nn.Module:
+def _mask(inside: int, middle: int, outside: int, bias: bool) -> nn.Module:
     return nn.Sequential(
-        *_normed(inside, middle, 1), nn.ReLU(), *_normed(middle, outside, 1), nn.Sigmoid()
+        *_normed(inside, middle, 1, bias),
+        nn.ReLU(),
+        *_normed(middle, outside, 1, bias),
+        nn.Sigmoid(),
     )
 
 
@@ -217,13 +256,29 @@ def _convolutions(module: nn.Module) -> int:
     return sum(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
 
 
+def _convolving(stage: nn.Module) -> list[int]:
+    """Which children of a stage convolve; none where it is no sequence."""
+    if not isinstance(stage, nn.Sequential):
+        return []
+    return [n for n, child in enumerate(stage) if _convolutions(child)]
+
+
+def _enlarging(stage: nn.Module) -> int | None:
+    """Which child unpools or upsamples before the first convolution; None where none does."""
+    convolving = _convolving(stage)
+    if not convolving:
+        return None
+    assert isinstance(stage, nn.Sequential)
+    before = enumerate(list(stage)[: convolving[0]])
+    return next((n for n, child in before if isinstance(child, ENLARGING)), None)
+
+
 def _cut(stage: nn.Module, channels: int, form: Form) -> int:
     """Before which child of a stage its inner maps are taken; 0 where it has none with these channels."""
-    if not isinstance(stage, nn.Sequential):
-        return 0
-    convolving = [n for n, child in enumerate(stage) if _convolutions(child)]
+    convolving = _convolving(stage)
     if len(convolving) < 2:
         return 0
+    assert isinstance(stage, nn.Sequential)
     cut = convolving[1] if form == "segnet" else convolving[-1]
     declared = [
         getattr(m, "num_features", None) or getattr(m, "out_channels", None)

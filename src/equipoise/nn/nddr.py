@@ -20,11 +20,9 @@ class NDDR(Columns):
 
     a 1x1 convolution of the K columns' features, concatenated, and batch normalisation. :math:`W_k` starts
     with blocks :math:`\alpha I` for the task's own features and :math:`\beta I` for the others', the
-    paper's diagonal
-    start: 0.9 and 0.1 for two tasks; with K tasks :math:`\beta = (1 - \alpha) / (K - 1)` here. The paper
-        trains
-    these layers at a higher learning rate than the rest, which is left to the optimiser's groups
-    (``network.mixers.parameters()``).
+    paper's diagonal start: 0.9 and 0.1 for two tasks; with K tasks
+    :math:`\beta = (1 - \alpha) / (K - 1)` here. The paper trains these layers at a higher learning rate
+    than the rest, which is left to the optimiser's groups (``network.mixers.parameters()``).
 
     Args:
         trunk: of which every task gets a copy.

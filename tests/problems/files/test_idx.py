@@ -13,6 +13,7 @@ from equipoise.problems.files.idx import (
     MNIST,
     QMNIST,
     ROWS,
+    _pictures,
     array,
     pictures,
     written_by,
@@ -94,6 +95,29 @@ def test_a_small_data_set_is_read_and_nothing_is_wrong_with_it(small):
     train = pictures(MNIST, "train")
     assert train.images.shape == (60, 28, 28) and train.classes.shape == (60,)
     assert complaints(MNIST) == complaints(QMNIST) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "dot"), [("", True), ("raw/", False), ("MNIST/raw/", False), ("MNIST/raw/", True)]
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_other_spellings_and_the_folders_of_torchvision_are_read(small, place, dot, zipped):
+    before = pictures(MNIST, "train")
+    folder = MNIST.folder()
+    for path in list(folder.iterdir()):
+        name = path.name.replace("-idx", ".idx") if dot else path.name
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            name, content = name.removesuffix(".gz"), gzip.decompress(content)
+        path.unlink()
+        where = folder / place / (f"{name}.gz" if zipped else name)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_bytes(gzip.compress(content) if zipped else content)
+    _pictures.cache_clear()
+    after = pictures(MNIST, "train")
+    assert np.array_equal(before.images, after.images)
+    assert np.array_equal(before.classes, after.classes)
+    assert not list(MNIST.lacking(folder))
 
 
 def test_a_label_beyond_nine_is_refused_with_its_row(small):

@@ -1,6 +1,7 @@
 import gzip
 import os
 import runpy
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from equipoise.problems import problem
 from equipoise.problems.catalogue import presets
 from equipoise.problems.files import DataError
 from equipoise.problems.language.pairs import moves, numbers, split
+from equipoise.problems.language.paraphrases import Row, together
 from equipoise.problems.language.pawsx import DATASET, rows_of
 from equipoise.study.measuring import scores
 
@@ -32,12 +34,65 @@ def made(**options):
     return problem("pawsx", **{**FIXTURE["OPTIONS"], **options})
 
 
+def shared(first, second):
+    """The ids, and the sentences, that two parts have in common, whatever the language."""
+    ids = [{row.id for rows in part.values() for row in rows} for part in (first, second)]
+    said = [
+        {text.strip().lower() for rows in part.values() for row in rows for text in row[1:3]}
+        for part in (first, second)
+    ]
+    return ids[0] & ids[1], said[0] & said[1]
+
+
 def test_no_id_is_in_training_and_validation_in_whatever_language(root):
     train, held = (rows_of(["en", "de"], split) for split in ("train", "validation"))
-    ids = [{row.id for rows in part.values() for row in rows} for part in (train, held)]
-    assert not ids[0] & ids[1]
-    assert max(ids[0]) < min(ids[1])
-    assert len(train["en"]) + len(held["en"]) == 120
+    assert shared(train, held) == (set(), set())
+    assert (len(train["en"]), len(held["en"])) == (90, 30)
+
+
+def test_pairs_that_have_a_sentence_in_common_stay_together_in_whatever_language():
+    rows = {
+        "en": [Row(n, f"a {n}", f"b {n}", 0) for n in (1, 2, 3)] + [Row(4, " B 3", "c", 1)],
+        "de": [Row(n, f"d {n}", f"e {n}", 0) for n in (1, 5)] + [Row(6, "f", "E 5 ", 0)],
+        "es": [Row(1, "g", "h", 0), Row(6, "i", "g", 1)],
+    }
+    assert sorted(together(rows)) == [[1, 5, 6], [2], [3, 4]]
+
+
+def test_no_sentence_is_in_training_and_validation_where_pairs_share_sentences(root):
+    for path, language in (("en-dev.tsv", "en"), ("x-final/de/dev_2k.tsv", "de")):
+        (root / "pawsx" / f"{path}.gz").unlink()
+        # Three pairs after each other begin alike.
+        text = "".join(
+            f"{n}\t{language} {n // 3}\t{language} no {n}\t{n % 2}\n" for n in range(1, 91)
+        )
+        (root / "pawsx" / path).write_text(HEADER + text, encoding="utf-8")
+    train, held = (rows_of(["en", "de"], split) for split in ("train", "validation"))
+    assert shared(train, held) == (set(), set())
+    assert 20 <= len(held["en"]) <= 22 and len(train["en"]) + len(held["en"]) == 90
+
+
+def test_a_language_without_an_id_in_a_split_is_told_with_its_file(root):
+    one = root / "pawsx" / "x-final" / "de" / "dev_2k.tsv"
+    one.with_suffix(".tsv.gz").unlink()
+    one.write_text(HEADER + "1\ta b\tb a\t0\n", encoding="utf-8")
+    told = []
+    for part in ("train", "validation"):
+        with suppress(DataError):
+            told.append(len(rows_of(["en", "de"], part)["de"]))
+    # The one pair is in one of the splits.
+    assert told == [1]
+    with pytest.raises(DataError, match=r"dev_2k\.tsv: none of its ids is in the") as caught:
+        for part in ("train", "validation"):
+            made().source(part)
+    assert "leave the language 'de' out" in str(caught.value) and "fetch" not in str(caught.value)
+
+
+def test_a_mark_of_the_order_of_bytes_is_no_part_of_the_head(root):
+    path = root / "pawsx" / "en-test.tsv.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + content))
+    assert len(made().source("test").sources["en"]) == 40
 
 
 def test_what_is_not_translated_is_left_out(root):
@@ -147,5 +202,4 @@ def test_presets_begin_with_the_paper():
 def test_the_real_files_are_divided_without_a_common_id():
     train, held = (rows_of(["en", "zh", "de", "es"], part) for part in ("train", "validation"))
     assert len(train["en"]) == 1800 and len(held["en"]) == 200
-    ids = [{row.id for rows in part.values() for row in rows} for part in (train, held)]
-    assert not ids[0] & ids[1]
+    assert shared(train, held) == (set(), set())

@@ -106,6 +106,18 @@ def test_a_cell_that_cannot_be_right_is_told_with_file_and_line(small, column, v
             census_income(order="rows").source(split)
 
 
+def test_an_empty_line_is_no_row_and_still_counts_as_a_line(small):
+    lines = [line.split(", ") for line in lines_of(small)]
+    lines[7][7] = "Engaged"
+    rewritten(
+        small, ["", *(", ".join(cells) for cells in lines[:4]), " ", *map(", ".join, lines[4:])]
+    )
+    with pytest.raises(DataError, match="line 10: marital_stat is 'Engaged'"):
+        census_income(order="rows").source("train")
+    rewritten(small, ["", *map(", ".join, lines[8:])])
+    assert len(census_income(order="rows").source("train")) == round(392 * 60_000 / 99_762)
+
+
 def test_a_file_cut_short_is_told(small):
     small.write_bytes(small.read_bytes()[:-40])
     with pytest.raises(DataError, match="cannot be read"):
@@ -114,7 +126,7 @@ def test_a_file_cut_short_is_told(small):
 
 def test_unknown_options_are_refused(small):
     for options in ({"pair": "age"}, {"order": "random"}, {"rows": 0}):
-        with pytest.raises(ValueError, match=r"known|give 3 or more"):
+        with pytest.raises(ValueError, match=r"known|give a whole number, 30 or more"):
             census_income(**options)
 
 
@@ -150,3 +162,12 @@ def test_the_real_file_has_the_rates_that_are_documented():
     assert float(targets["income"].mean()) == pytest.approx(0.062, abs=0.012)
     assert float(targets["never_married"].mean()) == pytest.approx(0.432, abs=0.03)
     assert data_sets("census_income")[0].file("census-income.test").is_file()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="Census-Income is not there")
+def test_both_pairs_correlate_as_the_paper_prints():
+    for pair, first, printed in (("income", "income", 0.1768), ("education", "college", 0.2373)):
+        found = problem("census_income", pair=pair)
+        both = [found.source(split).targets for split in ("train", "validation", "test")]
+        rows = torch.cat([torch.cat([each[first], each["never_married"]], 1) for each in both])
+        assert abs(float(torch.corrcoef(rows.T)[0, 1])) == pytest.approx(printed, abs=0.003)

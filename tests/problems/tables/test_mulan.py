@@ -97,10 +97,24 @@ def test_a_target_in_a_list_of_names_is_told(small):
         mulan(table="sf1", targets=2)
 
 
+def test_a_target_of_one_value_is_refused_only_where_it_is_a_task(small):
+    text = gzip.decompress(small.read_bytes()).decode().splitlines()
+    start = text.index("@data") + 1
+    rows = [line.rsplit(",", 1)[0] + ",7" for line in text[start:]]
+    small.write_bytes(gzip.compress("\n".join([*text[:start], *rows]).encode()))
+    with pytest.raises(DataError, match="target 'x_class' has one value") as caught:
+        mulan(table="sf1").source("train")
+    assert "leave it out: tasks=c-class,m-class" in str(caught.value)
+    assert "fetch" not in str(caught.value)
+    for tasks in (["c-class", "m-class"], "c-class,m-class"):
+        found = mulan(table="sf1", tasks=tasks).source("train")
+        assert set(found.targets) == {"c-class", "m-class"}
+
+
 def test_a_table_that_is_not_known_needs_its_number_of_targets(small):
     with pytest.raises(ValueError, match="how many targets has table 'mine'"):
         mulan(table="mine")
-    with pytest.raises(ValueError, match="fold is 10; there are 10"):
+    with pytest.raises(ValueError, match="fold is 10; give a whole number, from 0 to 9"):
         mulan(table="sf1", fold=10)
     with pytest.raises(DataError, match=r"enb\.arff: there is no such file"):
         mulan(table="enb")

@@ -54,6 +54,14 @@ def test_without_the_list_no_molecule_is_left_out(official):
     assert len(qm9_files.read(official, DATASET)) == 80
 
 
+def numbered(text, line, mu):
+    """A table with another dipole moment in a line."""
+    lines = text.splitlines()
+    cells = lines[line - 1].split(",")
+    lines[line - 1] = ",".join([*cells[:4], mu, *cells[5:]])
+    return "\n".join(lines) + "\n"
+
+
 @pytest.mark.parametrize(
     ("name", "edit", "told"),
     [
@@ -64,6 +72,8 @@ def test_without_the_list_no_molecule_is_left_out(official):
         ("gdb9.sdf.csv", lambda t: t.replace("mol_id,A", "mol_id,a"), "its columns should be"),
         ("gdb9.sdf.csv", lambda t: t + "gdb_81,1\n", "line 82: 1 properties"),
         ("gdb9.sdf.csv", lambda t: t.replace(".", "x", 1), "line 2"),
+        ("gdb9.sdf.csv", lambda t: numbered(t, 5, "nan"), "line 5: mu is 'nan'"),
+        ("gdb9.sdf.csv", lambda t: numbered(t, 81, "-inf"), "line 81: mu is '-inf'"),
         ("gdb9.sdf.csv", lambda t: t + t.splitlines()[-1] + "\n", "it ends after 80 of 81"),
         ("uncharacterized.txt", lambda t: t.replace("17", "170"), "there is no molecule 170"),
     ],
@@ -73,7 +83,24 @@ def test_a_wrong_official_file_is_told_by_its_name(official, name, edit, told):
     wanted = "gdb9.sdf" if "ends after" in told else name
     with pytest.raises(DataError, match=told) as caught:
         qm9(network="mlp")
-    assert wanted in str(caught.value)
+    assert f"{wanted}.gz: " in str(caught.value)
+
+
+def test_lines_that_end_as_in_windows_are_read(official):
+    before = qm9_files.read(official, DATASET)
+    for path in official.glob("*.gz"):
+        edited(path, lambda text: text.replace("\n", "\r\n"))
+    after = qm9_files.read(official, DATASET)
+    assert np.array_equal(before.positions, after.positions)
+    assert np.array_equal(before.properties, after.properties)
+
+
+def test_the_remedy_names_both_places_that_files_come_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("EQUIPOISE_DATA", str(tmp_path))
+    with pytest.raises(
+        DataError, match=r"moleculenet\.org.* \(gdb9\.sdf and .*978904\.v5 \(uncharacterized"
+    ):
+        qm9()
 
 
 def arrays(path):

@@ -144,12 +144,6 @@ def test_rows_are_drawn_once_for_all(folder: Path) -> None:
         (
             PARTS,
             3,
-            lambda x: x[:-1] + "2",
-            "line 4: 000004.jpg is in part 0 and the one before in 2",
-        ),
-        (
-            PARTS,
-            3,
             lambda x: x.replace("3.jpg", "4.jpg"),
             r"line 3 is of '000004.jpg'.*'000003.jpg'",
         ),
@@ -164,6 +158,27 @@ def test_a_list_that_is_wrong_is_told_with_its_line(
         small().source("train")
     assert caught.value.file == folder / file
     assert any(file.name in line for line in CELEBA.complaints())
+
+
+def test_parts_in_another_order_load_and_are_told_by_the_check(folder: Path) -> None:
+    changed(folder / PARTS, 3, lambda x: x[:-1] + "2")
+    assert [len(small().source(s)) for s in ("train", "validation", "test")] == [95, 32, 33]
+    assert 2 in small().source("test").rows
+    told = "line 4: 000004.jpg is in part 0 and the one before in 2"
+    assert any(told in line for line in CELEBA.examine(folder))
+
+
+@pytest.mark.parametrize(("size", "mode"), [((178, 217), "RGB"), ((64, 64), "L")])
+def test_images_of_another_kind_load_and_are_told_by_the_check(
+    folder: Path, size: tuple[int, int], mode: str
+) -> None:
+    from PIL import Image
+
+    Image.new(mode, size).save(folder / "img_align_celeba" / "000100.jpg")
+    batch = next(iter(small().source("validation").batches(32, None)))
+    assert float(batch.inputs[3, 0].std()) < 0.01
+    told = list(CELEBA.examine(folder))
+    assert len(told) == 1 and "000100.jpg" in told[0]
 
 
 @pytest.mark.parametrize("file", [LABELS, PARTS])
@@ -193,18 +208,13 @@ def test_a_missing_image_is_told_before_the_first_step(folder: Path) -> None:
     assert any("000007.jpg" in line for line in CELEBA.examine(folder))
 
 
-@pytest.mark.parametrize("damage", ["cut", "small", "grey", "text"])
+@pytest.mark.parametrize("damage", ["cut", "text"])
 def test_a_damaged_image_is_told_by_name(folder: Path, damage: str) -> None:
-    from PIL import Image
-
     path = folder / "img_align_celeba" / "000100.jpg"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-200])
-    elif damage == "text":
-        path.write_text("an image")
     else:
-        size, mode = ((178, 217), "RGB") if damage == "small" else ((178, 218), "L")
-        Image.new(mode, size).save(path)
+        path.write_text("an image")
     with pytest.raises(DataError, match=r"000100\.jpg"):
         list(small().source("validation").batches(8, None))
     told = list(CELEBA.examine(folder))

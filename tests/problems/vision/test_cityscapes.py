@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,9 +75,8 @@ def test_official_pictures_are_read_by_the_official_tables(official):
         wanted = np.vectorize(dict(zip(fixture.IDS, fixture.TRAIN_IDS, strict=True)).get)(ids)
         np.testing.assert_array_equal(batch.targets["segmentation"][row], wanted)
         stored = np.array(Image.open(official / f"disparity/val/lindau/{stem}_disparity.png"))
-        pixels = np.where(stored > 0, (stored.astype(np.float64) - 1) / 256, 0)
-        # Depth is baseline times focal length over disparity.
-        inverse = pixels / (0.209313 * 2262.52)
+        # As the arrays of MTAN's authors have it, whose largest number is 32257 / 65535.
+        inverse = stored.astype(np.float64) / 65535
         np.testing.assert_allclose(batch.targets["depth"][row][0], inverse, rtol=1e-5)
     assert (batch.targets["depth"] > 0).float().mean() > 0.5
 
@@ -126,7 +126,7 @@ def test_the_command_that_was_killed_goes_on_and_damage_is_found(tmp_path, monke
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    part = folder / "prepared" / "official-train-128x256.part" / JOURNAL
+    part = folder / "prepared" / "disparity-train-128x256.part" / JOURNAL
     for _ in range(12000):
         if part.exists() and len(part.read_bytes().splitlines()) > 1:
             break
@@ -138,7 +138,7 @@ def test_the_command_that_was_killed_goes_on_and_damage_is_found(tmp_path, monke
     before = part.read_bytes().splitlines()[:2]
     done = CliRunner().invoke(commands, ["prepare", *root])
     assert done.exit_code == 0
-    assert "official-train-128x256" in done.stdout
+    assert "disparity-train-128x256" in done.stdout
     train, _ = DATASET.recipes(folder)
     assert (folder / "prepared" / train.key / JOURNAL).read_bytes().splitlines()[:2] == before
     arrays = ready(folder, train)
@@ -194,6 +194,37 @@ def test_a_depth_that_is_not_finite_is_told(folder):
     with pytest.raises(DataError, match="not finite") as raised:
         read("train")
     assert raised.value.file == path
+
+
+def test_seven_classes_may_lie_in_the_folder_of_libmtl(folder):
+    before = read("test")
+    for part in ("train", "val"):
+        (folder / part / "label_7").rename(folder / part / "label")
+    assert torch.equal(before.targets["segmentation"], read("test").targets["segmentation"])
+    assert list(data_sets("cityscapes")[0].complaints()) == []
+
+
+def test_labels_of_one_kind_are_enough(folder):
+    for part in ("train", "val"):
+        shutil.rmtree(folder / part / "label_7")
+    assert len(read("test", classes=19).inputs) == 4
+    assert list(data_sets("cityscapes")[0].complaints()) == []
+    with pytest.raises(DataError, match="label_7"):
+        read("test")
+
+
+def test_layout_and_size_are_those_of_the_files(folder, tmp_path):
+    options = {"network": "small", "width": 8}
+    (batch,) = problem("cityscapes", **options).source("test").batches(8, None)
+    assert batch.inputs.shape == (4, 3, 16, 32)
+    shutil.rmtree(folder)
+    fixture.write_official(tmp_path)
+    (batch,) = problem("cityscapes", **options).source("test").batches(8, None)
+    assert batch.inputs.shape == (4, 3, 128, 256)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"train/image/\*\.npy .*leftImg8bit/train"):
+        problem("cityscapes", **options).source("test")
 
 
 def test_the_grid_of_xin_et_al():

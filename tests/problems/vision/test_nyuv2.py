@@ -1,6 +1,7 @@
 """NYUv2 from small files in both of its layouts."""
 
 import runpy
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -231,6 +232,129 @@ def test_an_empty_folder_says_where_the_data_is(tmp_path, monkeypatch):
     assert DATASET.page in first
 
 
+def test_the_size_is_that_of_the_arrays_where_none_is_given(folder):
+    _, (batch,) = read("test", size=None)
+    assert batch.inputs.shape[-2:] == (24, 32)
+    made = problem("nyuv2", network="small", width=8)
+    outputs = made.network(["depth"])(batch.inputs)
+    assert outputs["depth"].shape == (4, 1, 24, 32)
+
+
+def test_a_size_that_is_not_that_of_the_arrays_says_which_to_give(folder):
+    with pytest.raises(DataError, match=r"give size=\[24, 32\]") as raised:
+        read("test", size=[32, 32])
+    assert "anew" not in str(raised.value)
+    assert raised.value.file == folder / "val" / "image" / "0.npy"
+
+
+def test_the_check_says_of_sizes_what_loading_says(folder):
+    for name in ("image", "label", "depth", "normal"):
+        for path in (folder / "val" / name).iterdir():
+            np.save(path, np.load(path)[:16])
+    with pytest.raises(DataError, match=r"\[16, 32\] pixels, and the size is \[24, 32\]") as raised:
+        read("test", size=None)
+    assert list(data_sets("nyuv2")[0].complaints()) == [str(raised.value)]
+
+
+def test_the_layout_is_recognised(folder, tmp_path):
+    assert [task.name for task in problem("nyuv2").tasks] == ["segmentation", "depth", "normals"]
+    shutil.rmtree(folder)
+    fixture.write_mat(tmp_path)
+    made = problem("nyuv2", **fixture.OPTIONS)
+    assert [task.name for task in made.tasks] == ["segmentation", "depth"]
+    assert len(made.source("test")) == 3
+
+
+def test_where_no_layout_is_there_all_are_named(tmp_path, monkeypatch):
+    (tmp_path / "nyuv2").mkdir()
+    monkeypatch.setenv("EQUIPOISE_DATA", str(tmp_path))
+    with pytest.raises(
+        DataError, match=r"train/image/\*\.npy .*nyu_depth_v2_labeled\.mat"
+    ) as raised:
+        problem("nyuv2").source("train")
+    assert raised.value.file == tmp_path / "nyuv2"
+
+
+def test_files_of_tasks_that_are_left_out_need_not_be_there(folder):
+    for part in ("train", "val"):
+        shutil.rmtree(folder / part / "normal")
+    _, (batch,) = read("train", tasks=["segmentation", "depth"])
+    assert list(batch.targets) == ["segmentation", "depth"]
+    with pytest.raises(DataError, match="normal"):
+        read("train")
+
+
+def test_numbers_may_have_gaps_which_the_check_tells(folder):
+    for name in ("image", "label", "depth", "normal"):
+        (folder / "val" / name / "1.npy").unlink()
+    source, (batch,) = read("test")
+    assert len(source) == 3
+    np.testing.assert_array_equal(
+        batch.targets["segmentation"][1], np.load(folder / "val" / "label" / "2.npy")
+    )
+    (told,) = data_sets("nyuv2")[0].complaints()
+    assert f"{folder / 'val' / 'image' / '1.npy'}: this image is not there" in told
+
+
+def _keep(folder, count):
+    for path in (folder / "train").glob("*/*.npy"):
+        if int(path.stem) >= count:
+            path.unlink()
+
+
+def test_two_images_are_one_for_training_and_one_for_validation(folder):
+    _keep(folder, 2)
+    assert [len(read(split)[0]) for split in ("train", "validation")] == [1, 1]
+
+
+def test_one_image_is_too_few(folder):
+    _keep(folder, 1)
+    with pytest.raises(DataError, match="there is 1 image for training") as raised:
+        read("train")
+    assert raised.value.file == folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda merged: {"classMapping13": {"names": "thirteen", "labels13": merged}},
+        lambda merged: {"other": np.arange(3), "classMapping13": {"labels13": merged}},
+        lambda merged: {"classMapping13": {"to13": merged}},
+        lambda merged: {"labels13": merged},
+    ],
+)
+def test_the_classes_are_found_by_their_name(original, change):
+    from scipy.io import loadmat, savemat
+
+    (before,) = problem("nyuv2", **fixture.MAT_OPTIONS).source("test").batches(8, None)
+    path = original / "class13Mapping.mat"
+    savemat(path, change(loadmat(path)["classMapping13"]["labels13"][0, 0]))
+    (after,) = problem("nyuv2", **fixture.MAT_OPTIONS).source("test").batches(8, None)
+    assert torch.equal(before.targets["segmentation"], after.targets["segmentation"])
+
+
+def test_a_depth_of_zero_may_be_rounded(folder):
+    path = folder / "val" / "depth" / "0.npy"
+    array = np.load(path)
+    array[2, 3] = -1e-7
+    np.save(path, array)
+    _, (batch,) = read("test")
+    assert batch.targets["depth"].min() == 0
+    array[2, 3] = -1e-3
+    np.save(path, array)
+    with pytest.raises(DataError, match=r"depths go from -0\.001"):
+        read("test")
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_two_bytes_are_read_without_a_warning(folder):
+    for name in ("image", "depth", "normal"):
+        for path in (folder / "val" / name).iterdir():
+            np.save(path, np.load(path).astype(np.float16))
+    _, (batch,) = read("test")
+    assert batch.targets["depth"].dtype == torch.float32
+
+
 def test_unknown_options_are_refused():
     for options, told in (
         ({"layout": "zip"}, "layout"),
@@ -238,6 +362,7 @@ def test_unknown_options_are_refused():
         ({"network": "small", "weights": "x.pt"}, "takes no weights"),
         ({"network": "segnet", "size": [24, 32]}, "32 pixels"),
         ({"width": 2}, "4 channels"),
+        ({"size": [32]}, "height and width"),
     ):
         with pytest.raises(ValueError, match=told):
             problem("nyuv2", **options)

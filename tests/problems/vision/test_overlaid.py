@@ -148,6 +148,18 @@ def test_every_preset_is_a_study(name, preset):
     assert presets(name)[preset] and study(name, preset).epochs > 0
 
 
+def test_methods_are_those_of_the_papers():
+    def ids(preset):
+        return [
+            m if isinstance(m, str) else m["id"] for m in lenet_studies.PRESETS[preset]["methods"]
+        ]
+
+    assert ids("kurin2022") == ["imtl", "mgda", "graddrop", "pcgrad", "rlw"]
+    second = lenet_studies.PRESETS["kurin2022"]["methods"][-1]
+    assert second["label"] != "rlw" and second["options"] == {"distribution": "dirichlet"}
+    assert ids("sener2018") == ["uw", "gradnorm", "mgda"]
+
+
 @REAL_MNIST
 def test_the_real_data_have_the_sizes_of_the_papers():
     built = problem("multimnist", size=28)

@@ -1,6 +1,7 @@
 """PASCAL-Context from small files in the folders of ASTMT."""
 
 import runpy
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from equipoise.problems import DataError, data_sets, problem
+from equipoise.problems.files import build
 from equipoise.problems.vision import pascal_folders
 from equipoise.problems.vision.rooms import COLUMN, render
 
@@ -128,6 +130,45 @@ def test_a_wrong_file_is_told_by_its_name(folder, name, change):
     assert any(Path(name).stem in line for line in data_sets("pascal_context")[0].complaints())
 
 
+@pytest.mark.parametrize(
+    ("left_out", "tasks"),
+    [
+        ("semseg", ["human_parts", "saliency", "normals", "edges"]),
+        ("human_parts", ["segmentation", "saliency"]),
+        ("pascal-context", ["segmentation", "human_parts"]),
+        ("normals_distill", ["segmentation", "edges"]),
+        ("sal_distill", ["segmentation", "normals"]),
+    ],
+)
+def test_files_of_tasks_that_are_left_out_need_not_be_there(folder, left_out, tasks):
+    before = read("test")
+    shutil.rmtree(folder / left_out)
+    after = read("test", tasks=tasks)
+    assert set(after.targets) == set(tasks)
+    for name in tasks:
+        assert torch.equal(before.targets[name], after.targets[name])
+
+
+def test_an_image_that_a_list_names_and_is_not_there_is_told_with_the_list(folder):
+    path = folder / "ImageSets" / "Context" / "val.txt"
+    path.write_text(path.read_text().replace("2010_000002", "2090_000002"))
+    with pytest.raises(DataError, match=r"2090_000002\.jpg: .*val\.txt names it"):
+        read("test")
+
+
+def test_prepared_rows_serve_some_of_the_tasks(folder):
+    options = {"network": "small", "width": 8}
+    tasks = ["segmentation", "edges"]
+    made = problem("pascal_context", **options, tasks=tasks)
+    (before,) = made.source("test").batches(8, None)
+    for recipe in data_sets("pascal_context")[0].recipes(folder):
+        build(folder, recipe)
+    shutil.rmtree(folder / "semseg")
+    (after,) = made.source("test").batches(8, None)
+    for name in tasks:
+        assert torch.equal(before.targets[name], after.targets[name])
+
+
 def test_wrong_labels_are_told(folder):
     path = folder / "semseg" / "pascal-context" / "2010_000000.png"
     classes = np.array(Image.open(path))
@@ -135,6 +176,36 @@ def test_wrong_labels_are_told(folder):
     Image.fromarray(classes).save(path)
     with pytest.raises(DataError, match="class 21 beyond 20"):
         read("test")
+
+
+def test_a_mask_that_is_none_is_told(folder):
+    path = next(
+        each
+        for each in sorted((folder / "human_parts").glob("2010_*.mat"))
+        if len(loadmat(each)["anno"]["objects"][0, 0][0]) > 1
+    )
+    anno = loadmat(path, simplify_cells=True)["anno"]
+    person = anno["objects"][1]
+    person["parts"][0]["mask"][3, 3] = 167
+    objects = np.zeros((1, 1), [(field, object) for field in person])
+    parts = np.zeros((1, 1), [("part_name", object), ("mask", object)])
+    parts[0, 0] = ("head", person["parts"][0]["mask"])
+    objects[0, 0] = (*(person[field] for field in ("class", "class_ind", "mask")), parts)
+    savemat(path, {"anno": {"imname": anno["imname"], "objects": objects}})
+    with pytest.raises(DataError, match="mask of a part 'head'") as raised:
+        read("test")
+    assert raised.value.file == path
+
+
+@pytest.mark.parametrize("back", [23, 15])
+def test_a_wrong_byte_among_the_last_of_a_picture_is_told(folder, back):
+    path = folder / "normals_distill" / "2010_000001.png"
+    content = bytearray(path.read_bytes())
+    content[-back] ^= 159
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="the sum of the piece") as raised:
+        read("test")
+    assert raised.value.file == path
 
 
 def test_labels_of_another_size_are_told(folder):

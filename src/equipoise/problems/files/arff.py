@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,14 @@ NUMERIC = ("numeric", "real", "integer")
 # A name between quotes, in which a backslash escapes, or a bare one up to what ends it.
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _ATTRIBUTE = re.compile(rf"@attribute\s+({_QUOTED}|[^\s{{}},%]+)\s*(\{{.*\}}|\S.*)", re.IGNORECASE)
+# A comment behind something: outside of quotes and of the braces of a list, after a space or a list.
+_BEHIND = re.compile(
+    rf"(?:{_QUOTED}|\{{(?:{_QUOTED}|[^'\"}}])*\}}|(?<![\s}}])%|[^'\"{{%])*(?<=[\s}}])(%)", re.DOTALL
+)
+# Values between spaces or tabs.
+_SPACED = re.compile(rf"(?:(?:{_QUOTED}|[^\s'\"]+)(?:\s+|$))+")
+_LIST = re.compile(rf"\{{((?:{_QUOTED}|[^'\"}}])*)\}}")
+_WEIGHT = re.compile(r",\s*\{[^{},]*\}$")
 _CELL = re.compile(rf"\s*({_QUOTED}|[^,'\"]*?)\s*(,|$)")
 
 
@@ -49,7 +58,8 @@ def parse(content: str) -> Table:
     """A table from the text of a file.
 
     Columns of strings and dates, tables within tables and weights of rows are refused: nothing here reads
-    them.
+    them. As in Weka, a comment may stand behind an attribute or a row, and spaces or tabs may separate the
+    values of a row that has no comma.
 
     Raises:
         ValueError: it is not such a file; the message has the line.
@@ -79,6 +89,38 @@ def parse(content: str) -> Table:
     raise ValueError("it ends before @data, or it is no ARFF file")
 
 
+def decoded(content: bytes) -> str:
+    """The text of a file in UTF-8, in whose comments any byte may be.
+
+    Raises:
+        ValueError: something else is not UTF-8; the message has the line.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
+        return "\n".join(_decoded(line, number) for number, line in enumerate(lines, 1))
+
+
+def _decoded(line: bytes, number: int) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # A character for each byte, so that places are the same.
+        kept = len(_without_comment(line.decode("latin-1")))
+        if error.start < kept:
+            raise ValueError(f"line {number}: byte {error.start} is no text in UTF-8") from None
+        return line[:kept].decode("utf-8")
+
+
+def _without_comment(line: str) -> str:
+    """A line up to its comment, if it has one."""
+    if line.lstrip().startswith("%"):
+        return ""
+    found = _BEHIND.match(line)
+    return line if found is None else line[: found.start(1)]
+
+
 def _bare(name: str) -> str:
     """A name without its quotes."""
     if len(name) > 1 and name[0] in "'\"" and name[-1] == name[0]:
@@ -87,14 +129,15 @@ def _bare(name: str) -> str:
 
 
 def _attribute(line: str, number: int) -> Attribute:
-    found = _ATTRIBUTE.fullmatch(line.strip())
+    found = _ATTRIBUTE.fullmatch(_without_comment(line).strip())
     if found is None:
         raise ValueError(f"line {number}: {line[:60]!r} is no '@attribute name type'")
     name, kind = _bare(found[1]), found[2].strip()
     if kind.startswith("{"):
-        if not kind.endswith("}"):
+        listed = _LIST.fullmatch(kind)
+        if listed is None:
             raise ValueError(f"line {number}: the list of values of {name!r} does not end with }}")
-        values = tuple(_cells(kind[1:-1], number))
+        values = tuple(_cells(listed[1], number))
         if len(set(values)) < len(values) or "" in values:
             raise ValueError(f"line {number}: {name!r} lists a value twice, or an empty one")
         return Attribute(name, values)
@@ -132,19 +175,47 @@ def _rows(lines: Iterator[tuple[int, str]], attributes: Sequence[Attribute]) -> 
         line = line.strip()
         if not line or line.startswith("%"):
             continue
-        cells = _sparse(line, number, codes) if line.startswith("{") else _cells(line, number)
-        if len(cells) != len(attributes):
-            raise ValueError(f"line {number}: {len(cells)} values for {len(attributes)} attributes")
         try:
-            rows.append([_value(cell, code) for cell, code in zip(cells, codes, strict=True)])
-        except ValueError:
-            bad = next(k for k, cell in enumerate(cells) if not _fits(cell, codes[k]))
-            raise ValueError(
-                f"line {number}: {attributes[bad].name!r} cannot be {cells[bad][:30]!r}"
-            ) from None
+            rows.append(_row(line, number, attributes, codes))
+        except ValueError as error:
+            # Only what is no row as it stands is looked at for what a row may have besides.
+            plain = _without_comment(line).strip()
+            if _WEIGHT.search(re.sub(_QUOTED, "", plain)):
+                raise ValueError(
+                    f"line {number}: the row ends with a weight in braces, which is not read; take it out"
+                ) from None
+            cells = _apart(plain)
+            if cells == [line]:
+                raise error
+            rows.append(_row(",".join(cells), number, attributes, codes))
     if not rows:
         raise ValueError("there is no row after @data")
     return np.array(rows)
+
+
+def _apart(row: str) -> list[str]:
+    """The values of a row without a comma, which spaces or tabs separate; any other row as it is."""
+    if row.startswith("{") or "," in re.sub(_QUOTED, "", row) or not _SPACED.fullmatch(row):
+        return [row]
+    return re.findall(rf"{_QUOTED}|[^\s'\"]+", row)
+
+
+def _row(
+    line: str,
+    number: int,
+    attributes: Sequence[Attribute],
+    codes: Sequence[dict[str, float] | None],
+) -> list[float]:
+    cells = _sparse(line, number, codes) if line.startswith("{") else _cells(line, number)
+    if len(cells) != len(attributes):
+        raise ValueError(f"line {number}: {len(cells)} values for {len(attributes)} attributes")
+    try:
+        return [_value(cell, code) for cell, code in zip(cells, codes, strict=True)]
+    except ValueError:
+        bad = next(k for k, cell in enumerate(cells) if not _fits(cell, codes[k]))
+        raise ValueError(
+            f"line {number}: {attributes[bad].name!r} cannot be {cells[bad][:30]!r}"
+        ) from None
 
 
 def _sparse(line: str, number: int, codes: Sequence[dict[str, float] | None]) -> list[str]:

@@ -47,6 +47,10 @@ def _no_recipes(folder: Path) -> Sequence[Recipe]:
     return ()
 
 
+def _nowhere(name: str) -> Iterable[str]:
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
     """Files that a problem reads, as their publisher hands them out.
@@ -59,6 +63,7 @@ class DataSet:
             content, or None. A file may lie there with ``.gz`` behind its name.
         optional: those of ``files`` that need not be there.
         one_of: groups of ``files`` of which one at least has to be there, such as one of each layout.
+        also: from one of ``files`` to other paths where it may lie, as others spell or place it.
         examine: looks into the files and tells, a sentence each, what is wrong with them.
         recipes: of what is worth decoding once, see :class:`~equipoise.problems.files.Recipe`.
     """
@@ -69,6 +74,7 @@ class DataSet:
     files: Mapping[str, str | None]
     optional: frozenset[str] = frozenset()
     one_of: tuple[tuple[str, ...], ...] = ()
+    also: Callable[[str], Iterable[str]] = field(default=_nowhere, repr=False)
     examine: Callable[[Path], Iterable[str]] = field(default=_nothing, repr=False)
     recipes: Callable[[Path], Sequence[Recipe]] = field(default=_no_recipes, repr=False)
 
@@ -103,9 +109,10 @@ class DataSet:
         Raises:
             DataError: it is not there.
         """
-        for path in (folder / name, folder / f"{name}.gz"):
-            if path.is_file():
-                return path
+        for each in (name, *self.also(name)):
+            for path in (folder / each, folder / f"{each}.gz"):
+                if path.is_file():
+                    return path
         raise self.missing(folder / name)
 
     def complaints(self, root: StrPath | None = None) -> Iterator[str]:
@@ -127,16 +134,16 @@ class DataSet:
         """What is not there; no file is opened."""
         free = self.optional.union(*self.one_of)
         for name in self.files:
-            if name not in free and not _there(folder, name):
+            if name not in free and not self._there(folder, name):
                 yield self.missing(folder / name)
         for group in self.one_of:
-            if not any(_there(folder, name) for name in group):
+            if not any(self._there(folder, name) for name in group):
                 others = f"none of {', '.join(group)} is there"
                 yield DataError(folder, others, self._remedy())
 
     def _wrong_sums(self, folder: Path) -> Iterator[str]:
         for name, digest in self.files.items():
-            if digest is None or not _there(folder, name):
+            if digest is None or not self._there(folder, name):
                 continue
             try:
                 path = self.within(folder, name)
@@ -144,6 +151,15 @@ class DataSet:
                     yield str(self.wrong(path, f"its MD5 is {found} and should be {digest}"))
             except DataError as error:
                 yield str(error)
+
+    def _there(self, folder: Path, name: str) -> bool:
+        """Whether a file, or one that a pattern stands for, is there, compressed or not."""
+        every = (name, *self.also(name))
+        return any(
+            next(folder.glob(path), None) is not None
+            for each in every
+            for path in (each, f"{each}.gz")
+        )
 
     def missing(self, file: StrPath) -> DataError:
         """The error for a file that is not there."""
@@ -158,11 +174,6 @@ class DataSet:
             f"get the data from {self.page} ({self.licence}), put it into a folder {self.name!r} and name "
             f"the folder above it by {PLACE} or --data-root"
         )
-
-
-def _there(folder: Path, name: str) -> bool:
-    """Whether a file, or one that a pattern stands for, is there, compressed or not."""
-    return any(next(folder.glob(each), None) is not None for each in (name, f"{name}.gz"))
 
 
 def opened(path: Path) -> BinaryIO:

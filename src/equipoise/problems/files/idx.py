@@ -198,6 +198,15 @@ def _four(*digests: str) -> dict[str, str]:
     return dict(zip([name for part in PARTS for name in _names(part)], digests, strict=True))
 
 
+def _also(above: str, name: str) -> Iterator[str]:
+    """Paths of a file as some mirrors spell it, with a dot, and where torchvision puts it."""
+    dotted = name.replace("-idx", ".idx")
+    yield dotted
+    for folder in ("raw", f"{above}/raw"):
+        yield f"{folder}/{name}"
+        yield f"{folder}/{dotted}"
+
+
 MNIST = DataSet(
     name="mnist",
     page="http://yann.lecun.com/exdb/mnist/",
@@ -208,6 +217,7 @@ MNIST = DataSet(
         "2646ac647ad5339dbf082846283269ea",
         "27ae3e4e09519cfbb04c329615203637",
     ),
+    also=partial(_also, "MNIST"),
     examine=partial(_examined, "mnist"),
 )
 FASHION_MNIST = DataSet(
@@ -220,6 +230,7 @@ FASHION_MNIST = DataSet(
         "8181f5470baa50b63fa0f6fddb340f0a",
         "15d484375f8d13e6eb1aabb0c3f46965",
     ),
+    also=partial(_also, "FashionMNIST"),
     examine=partial(_examined, "fashion_mnist"),
 )
 QMNIST = DataSet(

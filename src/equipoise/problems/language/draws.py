@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from equipoise.problems.per_task import TaskSampler
 
@@ -22,7 +23,8 @@ def drawn(sampling: Sampling, tasks: Sequence[str]) -> Literal["together"] | Tas
         ValueError: it is something else, or a weight is missing or not positive.
     """
     if isinstance(sampling, Mapping):
-        if set(sampling) != set(tasks) or not all(weight > 0 for weight in sampling.values()):
+        weights = sampling.values()
+        if set(sampling) != set(tasks) or not all(map(_positive, weights)):
             raise ValueError(
                 f"sampling={dict(sampling)} needs a positive number for each of {', '.join(tasks)}"
             )
@@ -31,9 +33,14 @@ def drawn(sampling: Sampling, tasks: Sequence[str]) -> Literal["together"] | Tas
         return "together"
     if sampling == "proportional":
         return TaskSampler()
-    if isinstance(sampling, int | float) and not isinstance(sampling, bool) and sampling > 0:
+    if not isinstance(sampling, str) and _positive(sampling):
         return TaskSampler(temperature=float(sampling))
     raise ValueError(
         f"sampling={sampling!r} is not known: give 'together', 'proportional', a temperature above 0, or "
         "weights by task"
     )
+
+
+def _positive(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < value < math.inf

@@ -28,7 +28,7 @@ def refuse(network: str) -> None:
     Raises:
         ValueError: it is not.
     """
-    if network not in NETWORKS:
+    if not isinstance(network, str) or network not in NETWORKS:
         raise ValueError(f"there is no network {network!r}; known: {', '.join(NETWORKS)}")
 
 

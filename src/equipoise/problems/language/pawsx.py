@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from equipoise.nn import architecture
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataError, DataSet
 from equipoise.problems.language.draws import Sampling, drawn
@@ -24,7 +25,7 @@ from equipoise.problems.language.encoders import (
 )
 from equipoise.problems.language.metrics import macro_f1
 from equipoise.problems.language.pairs import comparing, numbers, split, told
-from equipoise.problems.language.paraphrases import PAGE, Row, pairs
+from equipoise.problems.language.paraphrases import PAGE, Row, held_out, pairs
 from equipoise.problems.language.sequences import Ragged, Sequences
 from equipoise.problems.language.text import Stamp, complaint, first_of, one_of, spread, stamp
 from equipoise.problems.metrics import accuracy
@@ -32,8 +33,6 @@ from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Task
 
 LANGUAGES = ("en", "zh", "de", "es")
-# Where there is no training file: so many of the last ids of the dev files are the validation split.
-HELD_OUT = 200
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lin2022": {
@@ -133,11 +132,11 @@ def _files(languages: Sequence[str], split: SplitName) -> dict[str, Stamp] | Non
 def rows_of(languages: Sequence[str], split: SplitName) -> dict[str, list[Row]]:
     """The rows of a split, by language.
 
-    Without training files the dev files are divided: the last 200 of the ids that any of the languages has
-    are for validation and the others for training, so that no pair is in both, in whatever languages.
+    Without training files the dev files are divided, so that no sentence is in both parts: see
+    :func:`~equipoise.problems.language.paraphrases.held_out`.
 
     Raises:
-        DataError: a file is missing or wrong.
+        DataError: a file is missing or wrong, or has no row in this split.
     """
     trained = _files(languages, "train")
     at = trained if split == "train" and trained else None
@@ -147,14 +146,21 @@ def rows_of(languages: Sequence[str], split: SplitName) -> dict[str, list[Row]]:
     found = {language: _read(where) for language, where in at.items()}
     if trained or split == "test":
         return found
-    ids = sorted({row.id for rows in found.values() for row in rows})
-    # Small files are divided too.
-    held = set(ids[-min(HELD_OUT, max(len(ids) // 4, 1)) :])
+    held = held_out(found)
     wanted = split == "validation"
-    return {
+    parts = {
         language: [row for row in rows if (row.id in held) == wanted]
         for language, rows in found.items()
     }
+    for language, rows in parts.items():
+        if not rows:
+            part = "validation" if wanted else "training"
+            raise DataError(
+                at[language].path,
+                f"none of its ids is in the {part} split, into which the pairs of all languages are divided",
+                f"put training files there, or leave the language {language!r} out",
+            )
+    return parts
 
 
 def _of_words(rows: Sequence[Row], language: str) -> Sequences:
@@ -218,23 +224,30 @@ def pawsx(
         arch: architecture, see :func:`equipoise.nn.architecture`.
         width: of the network; that of loaded weights is their own.
         tasks: some of the languages; None for all.
-        languages: a task each.
+        languages: a task each; a list, or names with commas between them.
         network: ``"small"``, convolutions over hashed words beside numbers that tell which words were moved;
             or ``"bert"``.
         weights: folder of a BERT; empty: a small one from scratch.
         sampling: ``"together"``: a batch of every language in each step. ``"proportional"``, a temperature
             or weights by language: a batch of one, which is drawn.
-        rows: training pairs of each language at most; None for all.
+        rows: training pairs of each language at most, 10 or more; None for all.
 
     Raises:
         DataError: a file is missing or wrong.
-        ValueError: a language, network or way of sampling is unknown.
+        ValueError: a language, network or way of sampling is unknown, or an option cannot be what was given
+            for it.
 
     References:
         Yang et al., *PAWS-X*, EMNLP 2019, arXiv:1908.11828. Languages follow Lin et al., *Reasonable
         Effectiveness of Random Weighting*, TMLR 2022, arXiv:2111.10603.
     """
+    check.word("arch", arch)
+    check.sizes(width=width)
     refuse(network)
+    check.rows(rows)
+    languages = check.words("languages", languages, 2)
+    if not isinstance(weights, str):
+        raise ValueError(f"weights is {weights!r}; give the name of a folder, or nothing")
     draw = drawn(sampling, languages)
     small = network == "small"
 
@@ -264,4 +277,4 @@ def pawsx(
             "words and by translating there and back, and translated into every language."
         ),
         cite="PAWS-X (arXiv:1908.11828)",
-    ).only(tasks)
+    ).only(check.tasks(tasks))

@@ -27,7 +27,8 @@ def lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         with opened(path) as file:
             # A line ends where a line feed is: tokens may hold what else Unicode calls the end of a line.
             for number, raw in enumerate(file, start=1):
-                yield number, raw.decode("utf-8").rstrip("\r\n")
+                # What programs for Windows put before the first line is no part of it.
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         broken(path, number, f"is not UTF-8 ({error.reason})", remedy)
     except (OSError, EOFError, zlib.error) as error:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from equipoise.nn import architecture
 from equipoise.nn.backbones.encoder_decoder import Decoder, encoder_decoder, transformer_encoder
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataError, DataSet
 from equipoise.problems.language.draws import Sampling, drawn
@@ -46,8 +47,6 @@ _XIN: Mapping[str, Any] = {
     "schedule": SCHEDULE,
     "learning_rates": [0.05, 0.1, 0.5, 1.0, 2.5, 5.0],
     "batch_size": 1024,
-    # 530,038 steps of 1,024 examples, of the 66.8 million of the two largest corpora.
-    "epochs": 8,
     "checkpoint": "loss",
     "seeds": 1,
 }
@@ -55,12 +54,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Every method on batches of all tasks, beside the front of fixed weights.
     "xin2022": {
         **_XIN,
+        # 530,038 steps; an epoch at 512 pairs of each target goes once through the larger corpus: 79,791.
+        "epochs": 7,
         "protocol": "frontier",
         "methods": ["mgda", "gradnorm", "pcgrad", "imtl", "rlw"],
     },
     # Scalarization as the paper does it: the weights are the chances that a batch is of a task.
     "xin2022_sampling": {
         **_XIN,
+        # 530,038 steps; an epoch at 1,024 pairs of one target has as many as both corpora: 65,273.
+        "epochs": 8,
         "methods": [],
         "sweep": {
             "sampling": [
@@ -213,7 +216,7 @@ def translation(
         width: of the Transformer; a perceptron has four times as many, a head of attention has 64.
         tasks: some of the targets; None for all.
         source: language of all sources.
-        targets: languages, a task each.
+        targets: languages, a task each; a list, or names with commas between them.
         layers: of the encoder, and as many of the decoder.
         decoders: ``"shared"``: one for all languages, told by its first token which to write; ``"own"``: one
             for each.
@@ -223,19 +226,25 @@ def translation(
         beams: of the search for translations, by which BLEU is measured; 1 is greedy, 0 does without BLEU.
         sampling: ``"together"``: a batch of every pair in each step. Weights by target
             (``{"fr": 0.3, "zh": 0.7}``), ``"proportional"`` or a temperature: a batch of one, which is drawn.
-        rows: training pairs of each target at most; None for all.
+        rows: training pairs of each target at most, 10 or more; None for all.
         longest: pieces of a training sentence; pairs with a longer one are left out.
 
     Raises:
         DataError: a file is missing or wrong.
-        ValueError: an option is not known.
+        ValueError: an option cannot be what was given for it.
 
     References:
         Xin et al., *Do Current Multi-Task Optimization Methods in Deep Learning Even Help?*, NeurIPS 2022,
         arXiv:2209.11379.
     """
-    if decoders not in DECODERS:
-        raise ValueError(f"decoders={decoders!r} is not known: {', '.join(DECODERS)}")
+    check.word("arch", arch)
+    check.word("source", source)
+    check.word("decoders", decoders, DECODERS)
+    check.rows(rows)
+    targets = check.words("targets", targets, 2)
+    check.whole("beams", beams, 0)
+    check.sizes(width=width, layers=layers, vocabulary=vocabulary, longest=longest)
+    check.shares(dropout=dropout, smoothing=smoothing)
     draw = drawn(sampling, targets)
 
     def subwords() -> Subwords:
@@ -247,9 +256,8 @@ def translation(
 
     def data(split: SplitName) -> PerTask:
         train = _files("train", source, targets)
-        first = starts()
+        first, found = starts(), {}
         trains = split == "train"
-        found = {}
         for target, at in zip(targets, _files(split, source, targets), strict=True):
             limits = (rows, longest) if trains else (None, None)
             text = not trains and beams > 0
@@ -289,4 +297,4 @@ def translation(
             "own, often far more of them in one than in another."
         ),
         cite="the language pairs of WMT, as in Xin et al. (arXiv:2209.11379)",
-    ).only(tasks)
+    ).only(check.tasks(tasks))

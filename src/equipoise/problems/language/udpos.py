@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.nn import Trunk, architecture
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataError, DataSet
 from equipoise.problems.language.draws import Sampling, drawn
@@ -208,22 +209,29 @@ def udpos(
         arch: architecture, see :func:`equipoise.nn.architecture`.
         width: of the network; that of loaded weights is their own.
         tasks: some of the languages; None for all.
-        languages: a task each.
+        languages: a task each; a list, or names with commas between them.
         network: ``"small"``, convolutions over hashed words and their beginnings and ends; or ``"bert"``.
         weights: folder of a BERT; empty: a small one from scratch.
         sampling: ``"together"``: a batch of every language in each step. ``"proportional"``, a temperature
             or weights by language: a batch of one, which is drawn.
-        rows: training sentences of each language at most; None for all.
+        rows: training sentences of each language at most, 10 or more; None for all.
 
     Raises:
         DataError: a file is missing or wrong.
-        ValueError: a language, network or way of sampling is unknown.
+        ValueError: a language, network or way of sampling is unknown, or an option cannot be what was given
+            for it.
 
     References:
         Hu et al., *XTREME*, ICML 2020, arXiv:2003.11080. Tasks and languages follow Lin et al.,
         *Reasonable Effectiveness of Random Weighting*, TMLR 2022, arXiv:2111.10603.
     """
+    check.word("arch", arch)
+    check.sizes(width=width)
     refuse(network)
+    check.rows(rows)
+    languages = check.words("languages", languages, 2)
+    if not isinstance(weights, str):
+        raise ValueError(f"weights is {weights!r}; give the name of a folder, or nothing")
     draw = drawn(sampling, languages)
 
     def data(split: SplitName) -> PerTask:
@@ -263,4 +271,4 @@ def udpos(
             "treebank of its own; the treebanks differ in size by a factor of ten and more."
         ),
         cite="Universal Dependencies, as cut in XTREME (arXiv:2003.11080)",
-    ).only(tasks)
+    ).only(check.tasks(tasks))

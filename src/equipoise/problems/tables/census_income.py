@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from equipoise.nn import architecture
 from equipoise.nn.backbones.mlp import mlp
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
@@ -62,10 +63,10 @@ def _complaints(folder: Path) -> Iterator[str]:
         except ValueError:
             continue
         try:
-            lines = _lines(path)
-            if len(lines) != count:
-                yield str(DATASET.wrong(path, f"it has {len(lines)} rows and should have {count}"))
-            census.table(path, lines, np.arange(len(lines)), DATASET)
+            lines, there = _lines(path)
+            if len(there) != count:
+                yield str(DATASET.wrong(path, f"it has {len(there)} rows and should have {count}"))
+            census.table(path, lines, there, DATASET)
         except ValueError as error:
             yield str(error)
 
@@ -81,8 +82,10 @@ DATASET = DataSet(
 DATA = (DATASET,)
 
 
-def _lines(path: Path) -> list[str]:
-    return [line for line in text(path, DATASET).splitlines() if line.strip()]
+def _lines(path: Path) -> tuple[list[str], NDArray[np.int64]]:
+    """The lines of a file, and which of them are rows: an empty one is none, and still counts as a line."""
+    lines = text(path, DATASET).splitlines()
+    return lines, np.array([k for k, line in enumerate(lines) if line.strip()], dtype=np.int64)
 
 
 @lru_cache(maxsize=1)
@@ -101,20 +104,19 @@ def cells(
         rows: how many of training to keep; a third of that of the other splits. None for all.
     """
     test = DATASET.within(root, "census-income.test")
-    lines = _lines(test)
-    index = np.arange(len(lines))
+    lines, index = _lines(test)
     if order == "permuted":
-        index = np.random.default_rng(SEED).permutation(len(lines))
+        index = index[np.random.default_rng(SEED).permutation(len(index))]
     try:
         path = DATASET.within(root, "census-income.data")
     except ValueError:
         path = None
     if path is not None:
-        training, other = _lines(path), len(index) // 2
-        shuffled = np.random.default_rng([SEED, 1]).permutation(len(training))
-        found = {"train": _part(path, training, shuffled, rows)}
+        (training, there), other = _lines(path), len(index) // 2
+        shuffled = np.random.default_rng([SEED, 1]).permutation(len(there))
+        found = {"train": _part(path, training, there[shuffled], rows)}
     else:
-        first, last = (round(share * len(lines)) for share in ALONE)
+        first, last = (round(share * len(index)) for share in ALONE)
         found = {"train": _part(test, lines, index[:first], rows)}
         index, other = index[first:], len(index) - first - last
     few = None if rows is None else max(rows // 3, 1)
@@ -127,7 +129,7 @@ def _part(
     path: Path, lines: list[str], index: NDArray[np.int64], rows: int | None
 ) -> dict[str, tuple[str, ...]]:
     if not len(index):
-        raise DATASET.wrong(path, f"{len(lines)} rows are too few to be divided")
+        raise DATASET.wrong(path, "it has too few rows to be divided")
     return census.table(path, lines, index[:rows], DATASET)
 
 
@@ -186,9 +188,9 @@ def census_income(
         width: of the layers.
         tasks: both of the pair; None for the same.
         pair: ``"income"``: group 1 of the paper. ``"education"``: group 2, whether somebody has a college
-            degree (bachelor's or higher), and never married.
+            degree (associate's or higher), and never married.
         order: without the official training file: how the test file is divided, at random or as it stands.
-        rows: for training, a third of that for validation and test; None for all.
+        rows: for training, 30 or more, a third of that for validation and test; None for all.
         telling: whether the three columns that nearly spell out who never married are inputs, as they are in
             the paper: two on the place in the household ("Child 18+ never marr ..."), one on the tax file.
         layers: of the network.
@@ -197,18 +199,20 @@ def census_income(
         options: of the architecture, such as ``{"experts": 8}``.
 
     Raises:
-        ValueError: there is no such pair or order.
+        ValueError: an option cannot be what was given for it.
 
     References:
         Ma et al., *Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts*,
         KDD 2018, doi:10.1145/3219819.3220007.
     """
-    if pair not in PAIRS:
-        raise ValueError(f"pair is {pair!r}; known: {', '.join(PAIRS)}")
-    if order not in ("permuted", "rows"):
-        raise ValueError(f"order is {order!r}; known: permuted, rows")
-    if rows is not None and rows < 3:
-        raise ValueError(f"rows is {rows}; give 3 or more, or None for all")
+    check.word("arch", arch)
+    check.word("pair", pair, PAIRS)
+    check.word("order", order, ("permuted", "rows"))
+    check.rows(rows, 30)
+    check.flag("telling", telling)
+    check.sizes(width=width, layers=layers, embedding=embedding)
+    check.shares(dropout=dropout)
+    more = check.mapping("options", options)
     root = DATASET.folder()
     seen = version(root)
     DATASET.within(root, "census-income.test")
@@ -220,7 +224,7 @@ def census_income(
         numbers, categories = len(census.NUMBERS), found()[1]
         trunk = mlp(numbers, (width,) * layers, dropout, categories=categories, embedding=embedding)
         heads = {name: nn.Linear(width, 1) for name in names}
-        return architecture(arch, trunk, heads, **(options or {}))
+        return architecture(arch, trunk, heads, **more)
 
     return Problem(
         name="census_income",
@@ -239,4 +243,4 @@ def census_income(
             "household nearly tell who never married; the other answer is rarer and harder."
         ),
         cite="Census-Income (KDD), UCI, CC BY 4.0; the pairs of MMoE (doi:10.1145/3219819.3220007)",
-    ).only(tasks)
+    ).only(check.tasks(tasks))

@@ -95,6 +95,13 @@ def sample(molecules: Molecules, rows: int | None, seed: int) -> Molecules:
     return Molecules(molecules.path, smiles, lines, molecules.labels[kept])
 
 
+def too_few(molecules: Molecules, data: DataSet, rows: int | None, what: str) -> ValueError:
+    """The error where molecules cannot be divided: the file's fault only where all of it was taken."""
+    if rows is None:
+        return data.wrong(molecules.path, what)
+    return ValueError(f"rows is {rows}, and {what}; give more rows, or None for all")
+
+
 class Bits(nn.Module):
     """Turns bits, which are kept as bytes, into the floats that layers take."""
 

@@ -16,11 +16,12 @@ from torch.nn import functional
 
 from equipoise.nn import architecture
 from equipoise.nn.backbones.mlp import mlp
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
-from equipoise.problems.files import DataSet
-from equipoise.problems.files.arff import Table, parse
-from equipoise.problems.files.texts import Version, text, version
+from equipoise.problems.files import DataError, DataSet
+from equipoise.problems.files.arff import Table, decoded, parse
+from equipoise.problems.files.texts import Version, version, whole
 from equipoise.problems.metrics import average_relative_rmse, relative_rmse
 from equipoise.problems.tasks import Task
 
@@ -116,10 +117,10 @@ class Columns:
 
 def _parsed(path: Path) -> Table:
     try:
-        return parse(text(path, DATASET))
+        return parse(decoded(whole(path, DATASET)))
+    except DataError:
+        raise
     except ValueError as error:
-        if hasattr(error, "remedy"):
-            raise
         raise DATASET.wrong(path, str(error)) from None
 
 
@@ -171,12 +172,17 @@ def parts(rows: int, fold: int) -> dict[SplitName, NDArray[np.int64]]:
 
 @lru_cache(maxsize=2)
 def splits(
-    path: Path, seen: Version, targets: int, fold: int, logarithm: bool
+    path: Path,
+    seen: Version,
+    targets: int,
+    fold: int,
+    logarithm: bool,
+    wanted: Sequence[str] | None,
 ) -> dict[SplitName, Tensors]:
-    """Every split, standardised by the rows of training.
+    """Every split, standardised by the rows of training, with the targets that are wanted; None for all.
 
     Raises:
-        DataError: the file is wrong or too short.
+        DataError: the file is wrong or too short, or a target has one value in a split.
     """
     found = columns(path, seen, targets)
     if len(found.targets) < 3 * FOLDS:
@@ -187,17 +193,21 @@ def splits(
     # A missing input becomes the mean of training; a missing target is no label.
     x = np.nan_to_num(_standardised(inputs, index["train"]), nan=0.0)
     y = _standardised(found.targets, index["train"])
-    for k, name in enumerate(found.names):
+    names = found.names if wanted is None else wanted
+    columns_of = {name: k for k, name in enumerate(found.names) if name in names}
+    for name, k in columns_of.items():
         for split, rows in index.items():
             if np.isnan(y[rows, k]).all() or (split == "train" and not np.nanstd(y[rows, k]) > 0):
+                others = ",".join(each for each in found.names if each != name)
                 what = f"target {name!r} has one value or none in {split} of fold {fold}"
-                raise DATASET.wrong(path, f"{what}; take another fold or other tasks")
+                remedy = f"take another fold, or leave it out: tasks={others}"
+                raise DataError(path, what, remedy)
     return {
         split: Tensors(
             torch.from_numpy(x[rows].astype(np.float32)),
             {
                 name: torch.from_numpy(y[rows, k : k + 1].astype(np.float32))
-                for k, name in enumerate(found.names)
+                for name, k in columns_of.items()
             },
         )
         for split, rows in index.items()
@@ -238,26 +248,31 @@ def mulan(
         dropout: after each layer.
 
     Raises:
-        ValueError: the table's number of targets is not known, or there is no such fold.
+        ValueError: the table's number of targets is not known, or an option cannot be what was given for it.
 
     References:
         Spyromitros-Xioufis et al., *Multi-Target Regression via Input Space Expansion: Treating Targets
         as Inputs*, Machine Learning 2016, arXiv:1211.6581.
     """
-    count = TARGETS.get(table) if targets is None else targets
-    if count is None or count < 2:
+    check.word("arch", arch)
+    check.sizes(width=width)
+    check.whole("fold", fold, 0, FOLDS - 1)
+    check.flag("logarithm", logarithm)
+    check.shares(dropout=dropout)
+    chosen = check.tasks(tasks)
+    check.word("table", table)
+    count = TARGETS.get(table) if targets is None else check.whole("targets", targets, 2)
+    if count is None:
         raise ValueError(
             f"how many targets has table {table!r}? give targets=, two or more; known: "
             f"{', '.join(f'{name} {n}' for name, n in TARGETS.items())}"
         )
-    if not 0 <= fold < FOLDS:
-        raise ValueError(f"fold is {fold}; there are {FOLDS}, 0 to {FOLDS - 1}")
     path = DATASET.file(f"{table}.arff")
     seen = version(path)
     found = columns(path, seen, count)
 
     def data(split: SplitName) -> Tensors:
-        return splits(path, seen, count, fold, logarithm)[split]
+        return splits(path, seen, count, fold, logarithm, chosen)[split]
 
     def model(names: Sequence[str]) -> nn.Module:
         trunk = mlp(found.inputs.shape[1], (width, width), dropout)
@@ -282,4 +297,4 @@ def mulan(
             f"{found.inputs.shape[1]} inputs, {len(found.targets)} rows, fold {fold} of {FOLDS}."
         ),
         cite="Spyromitros-Xioufis et al. (2016, arXiv:1211.6581)",
-    ).only(tasks)
+    ).only(chosen)

@@ -18,6 +18,7 @@ from torch.nn import functional
 from equipoise.nn import Trunk, architecture
 from equipoise.nn.backbones.mlp import mlp
 from equipoise.nn.backbones.mpnn import mpnn
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
@@ -127,14 +128,15 @@ def divided(path: Path, seen: Version, rows: int | None) -> Division:
 
     Raises:
         DataError: the file is wrong.
+        ValueError: too few rows are kept.
     """
     every = chemistry.read(path, DATASET, PROPERTIES, _number)
     found = chemistry.sample(every, rows, SEED)
     index = chemistry.at_random(found.smiles, SEED)
     known = found.labels[index["train"]]
     if min(map(len, index.values())) < 1 or not (known.std(0) > 0).all():
-        what = f"its {len(found.smiles)} molecules are too few, or alike"
-        raise DATASET.wrong(path, what)
+        what = f"{len(found.smiles)} molecules are too few, or alike"
+        raise chemistry.too_few(found, DATASET, rows, what)
     return Division(found, index, known.mean(0), known.std(0))
 
 
@@ -182,22 +184,24 @@ def qm8(
         features: ``"fingerprint"``: Morgan fingerprints by RDKit, and a perceptron. ``"graph"``: atoms and
             bonds, and the message-passing network. ``"hashed"``: hashed pieces of the SMILES strings.
         loss: ``"mse"`` or ``"l1"``, of standardised targets.
-        rows: so many at random, for speed; None for all.
+        rows: so many at random, 10 or more, for speed; None for all.
         bits: number of inputs, without graphs.
         layers: of the perceptron.
         dropout: after each.
 
     Raises:
-        ValueError: there is no such option.
+        ValueError: an option cannot be what was given for it.
 
     References:
         Ramakrishnan et al., *Electronic Spectra from TDDFT and Machine Learning in Chemical Space*, 2015,
         arXiv:1504.01966; Wu et al., *MoleculeNet*, 2018, arXiv:1703.00564.
     """
-    if features not in FEATURES:
-        raise ValueError(f"features is {features!r}; known: {', '.join(FEATURES)}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss is {loss!r}; known: {', '.join(LOSSES)}")
+    check.word("arch", arch)
+    check.word("features", features, FEATURES)
+    check.word("loss", loss, LOSSES)
+    check.rows(rows)
+    check.sizes(bits=bits, layers=layers, width=1 if width is None else width)
+    check.shares(dropout=dropout)
     path = DATASET.file("qm8.csv")
     seen = version(path)
     size = width if width is not None else 64 if features == "graph" else 512
@@ -228,4 +232,4 @@ def qm8(
             "methods of quantum chemistry find them: the same question three times over."
         ),
         cite="QM8 (arXiv:1504.01966), as in MoleculeNet (arXiv:1703.00564)",
-    ).only(tasks)
+    ).only(check.tasks(tasks))

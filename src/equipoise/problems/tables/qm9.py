@@ -17,6 +17,7 @@ from torch.nn import functional
 from equipoise.nn import Trunk, architecture
 from equipoise.nn.backbones.mlp import mlp
 from equipoise.nn.backbones.mpnn import mpnn
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
@@ -104,7 +105,10 @@ def _complaints(folder: Path) -> Iterator[str]:
 
 DATASET = DataSet(
     name="qm9",
-    page="https://doi.org/10.6084/m9.figshare.c.978904.v5",
+    page=(
+        "https://moleculenet.org/datasets-1 (gdb9.sdf and gdb9.sdf.csv, as MoleculeNet packs QM9) and "
+        "https://doi.org/10.6084/m9.figshare.c.978904.v5 (uncharacterized.txt, as its authors publish it)"
+    ),
     licence="CC0",
     files={
         files.GEOMETRIES: None,
@@ -151,6 +155,7 @@ def divided(folder: Path, seen: Version, rows: int | None, energies: str) -> Div
 
     Raises:
         DataError: the files are wrong.
+        ValueError: too few rows are kept.
     """
     found = _read(folder, seen)
     order = np.random.default_rng(SEED).permutation(len(found))[:rows]
@@ -168,7 +173,10 @@ def divided(folder: Path, seen: Version, rows: int | None, energies: str) -> Div
     targets = found.properties[:, [files.COLUMNS.index(name) for name in columns]]
     known = targets[index["train"]]
     if min(map(len, index.values())) < 1 or not (known.std(0) > 0).all():
-        raise DATASET.wrong(folder, f"its {len(order)} molecules are too few, or alike")
+        what = f"{len(order)} molecules are too few, or alike"
+        if rows is not None:
+            raise ValueError(f"rows is {rows}, and {what}; give more rows, or None for all")
+        raise DATASET.wrong(folder, what)
     return Division(found, targets, index, known.mean(0), known.std(0))
 
 
@@ -221,22 +229,21 @@ def qm9(
         loss: ``"mse"``, as in the literature, or ``"l1"``, of standardised targets.
         energies: u0, u298, h298 and g298 above those of the free atoms, as in the literature, or
             ``"total"``, which the numbers of atoms nearly tell.
-        rows: so many molecules at random, for speed; None for all.
+        rows: so many molecules at random, 10 or more, for speed; None for all.
 
     Raises:
-        ValueError: there is no such option.
+        ValueError: an option cannot be what was given for it.
 
     References:
         Ramakrishnan et al., *Quantum chemistry structures and properties of 134 kilo molecules*, Scientific
         Data 2014, doi:10.1038/sdata.2014.22; as eleven tasks in Navon et al., 2022, arXiv:2202.01017.
     """
-    for what, value, known in (
-        ("network", network, ("mpnn", "mlp")),
-        ("loss", loss, tuple(LOSSES)),
-        ("energies", energies, ("atomisation", "total")),
-    ):
-        if value not in known:
-            raise ValueError(f"{what} is {value!r}; known: {', '.join(known)}")
+    check.word("arch", arch)
+    check.word("network", network, ("mpnn", "mlp"))
+    check.word("loss", loss, LOSSES)
+    check.word("energies", energies, ("atomisation", "total"))
+    check.rows(rows)
+    check.sizes(width=1 if width is None else width)
     folder = DATASET.folder()
     seen = version(folder)
     size = width if width is not None else 256 if network == "mlp" else 64
@@ -271,4 +278,4 @@ def qm9(
             "and heat capacity of a molecule: properties of one geometry, hard to different degrees."
         ),
         cite="QM9 (doi:10.1038/sdata.2014.22), CC0; as eleven tasks in Nash-MTL (arXiv:2202.01017)",
-    ).only(tasks)
+    ).only(check.tasks(tasks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,6 +140,10 @@ def _properties(path: Path, data: DataSet) -> tuple[list[str], NDArray[np.float6
                 raise data.wrong(path, f"line {reader.line_num}: {len(cells)} properties")
             names.append(name)
             rows.append([float(cell) for cell in cells])
+            bad = next((k for k, value in enumerate(rows[-1]) if not math.isfinite(value)), None)
+            if bad is not None:
+                what = f"line {reader.line_num}: {COLUMNS[bad]} is {cells[bad][:20]!r}"
+                raise data.wrong(path, what)
     except (csv.Error, ValueError) as error:
         if hasattr(error, "remedy"):
             raise
@@ -154,7 +159,7 @@ def _molecules(path: Path, data: DataSet) -> Iterator[tuple[str, list[int], list
     if blocks.pop().strip():
         raise data.wrong(path, f"it is cut off after molecule {len(blocks)}")
     for number, block in enumerate(blocks, 1):
-        lines = block.lstrip("\n").splitlines()
+        lines = block.lstrip("\r\n").splitlines()
         try:
             count = int(lines[3][:3])
             atoms = lines[4 : 4 + count]

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from equipoise.nn import architecture
 from equipoise.nn.backbones.mlp import mlp
+from equipoise.problems import options as check
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.data import Tensors
 from equipoise.problems.files import DataSet
@@ -105,6 +106,7 @@ def splits(
 
     Raises:
         DataError: the file is wrong.
+        ValueError: too few rows are kept.
     """
     every = chemistry.read(path, DATASET, ASSAYS[data], chemistry.yes_or_no)
     found = chemistry.sample(every, rows, SEED)
@@ -119,8 +121,8 @@ def splits(
     labels = torch.from_numpy(found.labels).float()
     for part, places in index.items():
         if not len(places):
-            what = f"its {len(found.smiles)} molecules leave none for {part}"
-            raise DATASET.wrong(path, what)
+            what = f"{len(found.smiles)} molecules leave none for {part}"
+            raise chemistry.too_few(found, DATASET, rows, what)
     return {
         part: Tensors(
             inputs[torch.from_numpy(places)],
@@ -156,25 +158,25 @@ def tox21(
             strings, which need no RDKit.
         split: ``"random"`` or ``"scaffold"``, 80, 10 and 10 %; by scaffold, no two splits have a ring
             system in common, which is harder.
-        rows: so many at random, for speed; None for all.
+        rows: so many at random, 10 or more, for speed; None for all.
         bits: number of inputs.
         layers: of the network.
         dropout: after each layer.
 
     Raises:
-        ValueError: there is no such option.
+        ValueError: an option cannot be what was given for it.
 
     References:
         Wu et al., *MoleculeNet: A Benchmark for Molecular Machine Learning*, Chemical Science 2018,
         arXiv:1703.00564.
     """
-    for what, value, known in (
-        ("data", data, tuple(ASSAYS)),
-        ("features", features, ("fingerprint", "hashed")),
-        ("split", split, ("random", "scaffold")),
-    ):
-        if value not in known:
-            raise ValueError(f"{what} is {value!r}; known: {', '.join(known)}")
+    check.word("arch", arch)
+    check.word("data", data, ASSAYS)
+    check.word("features", features, ("fingerprint", "hashed"))
+    check.word("split", split, ("random", "scaffold"))
+    check.rows(rows)
+    check.sizes(width=width, bits=bits, layers=layers)
+    check.shares(dropout=dropout)
     path = DATASET.file(f"{data}.csv")
     seen = version(path)
 
@@ -200,4 +202,4 @@ def tox21(
             "molecule was not tried in every assay."
         ),
         cite="Tox21 (NIH, EPA, FDA) and ClinTox, as in MoleculeNet (arXiv:1703.00564)",
-    ).only(tasks)
+    ).only(check.tasks(tasks))

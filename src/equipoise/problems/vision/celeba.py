@@ -18,13 +18,13 @@ from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataError, DataSet, Recipe
 from equipoise.problems.files.images import Pixels, names_in, pixels, wrong_among
 from equipoise.problems.tasks import Metric, Task
-from equipoise.problems.vision.celeba_lists import ATTRIBUTES, SPLITS, lists_of
+from equipoise.problems.vision.celeba_lists import ATTRIBUTES, SPLITS, lists_of, out_of_order
 from equipoise.problems.vision.celeba_studies import PRESETS as PRESETS
 from equipoise.problems.vision.image_source import IMAGE, ImageSource
 from equipoise.problems.vision.image_trunks import image_trunk
 
 IMAGES = "img_align_celeba"
-# Height and width of every aligned image.
+# Height and width of every aligned image of the publisher.
 ORIGINAL = (218, 178)
 SIZE = 64
 # Of the rows that are taken where not all are.
@@ -32,7 +32,7 @@ SEED = 2018
 
 
 def _decode(folder: Path, item: str, side: int) -> Mapping[str, Pixels]:
-    return {IMAGE: pixels(folder / item, (side, side), original=ORIGINAL, modes=("RGB",))}
+    return {IMAGE: pixels(folder / item, (side, side))}
 
 
 def recipe(folder: Path, size: int = SIZE) -> Recipe:
@@ -55,6 +55,7 @@ def recipe(folder: Path, size: int = SIZE) -> Recipe:
 
 def _examine(folder: Path) -> Iterator[str]:
     lists = lists_of(CELEBA, folder)
+    yield from out_of_order(CELEBA, folder)
     there = set(names_in(folder / IMAGES))
     gone = [name for name in lists.names if name not in there]
     if gone:
@@ -178,7 +179,7 @@ def celeba(
         network: ``"resnet18"`` or ``"small"``.
         width: of the network, see :func:`image_trunk`; None for its own.
         tasks: some of the attributes; None for all.
-        size: height and width to which faces of 218 x 178 pixels are resized.
+        size: height and width to which faces of any size are resized.
         loss: ``"ce"``, the cross-entropy of two outputs an attribute; ``"bce"``, that of one.
         metrics: ``"accuracy"``, ``"error"`` or both, of each attribute.
         rows: training examples at most, drawn once for all; a quarter of it each for validation and test.

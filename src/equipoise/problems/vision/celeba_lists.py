@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +50,18 @@ def lists_of(data: DataSet, folder: Path) -> Lists:
         DataError: one is missing or wrong.
     """
     return _read(*(_stamped(_either(data, folder, names)) for names in (LABELS, PARTS)))
+
+
+def out_of_order(data: DataSet, folder: Path) -> Iterator[str]:
+    """Where the parts do not follow each other, as those of the publisher do, in a sentence."""
+    lists = lists_of(data, folder)
+    back = np.flatnonzero(np.diff(lists.part.astype(np.int8)) < 0)
+    if len(back):
+        row = int(back[0]) + 1
+        yield (
+            f"{_either(data, folder, PARTS)}: line {row + 1}: {lists.names[row]} is in part "
+            f"{lists.part[row]} and the one before in {lists.part[row - 1]}; the publisher's go 0, 1, 2"
+        )
 
 
 def _either(data: DataSet, folder: Path, names: tuple[str, ...]) -> Path:
@@ -146,10 +159,6 @@ def _parts(path: Path, names: tuple[str, ...], labels: Path) -> NDArray[np.uint8
         if part not in ("0", "1", "2"):
             raise _wrong(path, f"line {row + 1}: {image} is in part {part!r}, not 0, 1 or 2")
         found[row] = int(part)
-        # The parts follow each other, so that a wrong number among right ones shows.
-        if row and found[row] < found[row - 1]:
-            what = f"is in part {part} and the one before in {found[row - 1]}"
-            raise _wrong(path, f"line {row + 1}: {image} {what}; the parts go 0, 1, 2 in order")
     for number, split in enumerate(SPLITS):
         if not (found == number).any():
             raise _wrong(path, f"no image is in part {number}, which is for {split}")

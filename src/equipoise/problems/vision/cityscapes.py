@@ -8,7 +8,7 @@ from typing import Any
 
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataSet, Recipe
-from equipoise.problems.vision import cityscapes_folders, dense_tasks, npy_folders
+from equipoise.problems.vision import cityscapes_folders, dense_layouts, dense_tasks, npy_folders
 from equipoise.problems.vision.dense_networks import builder
 from equipoise.problems.vision.dense_tasks import Answer
 from equipoise.problems.vision.pictures import Pictures, Row, complaints, held_out, reader
@@ -103,8 +103,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _folders(classes: int) -> dict[str, Answer]:
-    return {f"label_{classes}": SEGMENTATION[classes], "depth": DEPTH}
+def _folders(folder: Path, classes: int) -> dict[str, Answer]:
+    """The answers by the folder they lie in; LibMTL calls that of 7 classes "label"."""
+    label = f"label_{classes}"
+    train = folder / "train"
+    if classes == 7 and not (train / label).exists() and (train / "label").exists():
+        label = "label"
+    return {label: SEGMENTATION[classes], "depth": DEPTH}
 
 
 def _official(folder: Path) -> bool:
@@ -112,11 +117,12 @@ def _official(folder: Path) -> bool:
 
 
 def _examined(folder: Path) -> Iterable[str]:
-    official = _official(folder)
-    if (folder / "train").exists() or not official:
-        for classes in (7, 19):
-            if classes == 7 or (folder / "train" / "label_19").exists():
-                yield from npy_folders.examined(DATASET, folder, _folders(classes))
+    official, train = _official(folder), folder / "train"
+    if train.exists() or not official:
+        nineteen = (train / "label_19").exists()
+        seven = (train / "label_7").exists() or (train / "label").exists() or not nineteen
+        for classes in (7,) * seven + (19,) * nineteen:
+            yield from npy_folders.examined(DATASET, folder, _folders(folder, classes))
     if official:
         for recipe in _recipes(folder):
             yield from complaints(folder, recipe)
@@ -132,11 +138,15 @@ def _recipes(folder: Path) -> list[Recipe]:
 
 
 _IMAGES = cityscapes_folders.IMAGES
+LAYOUTS = {
+    "npy": "train/image/*.npy",
+    "official": f"{_IMAGES}/train/*/*{cityscapes_folders.ENDS[_IMAGES]}",
+}
 _FILES = [
     *(
         f"{part}/{folder}/*.npy"
         for part in ("train", "val")
-        for folder in ("image", "label_7", "label_19", "depth")
+        for folder in ("image", "label_7", "label", "label_19", "depth")
     ),
     *(
         f"{kind}/{part}/*/*{end}"
@@ -151,7 +161,7 @@ DATASET = DataSet(
     files=dict.fromkeys(_FILES),
     # Which files a layout needs, the look into them sees to.
     optional=frozenset(_FILES),
-    one_of=(("train/image/*.npy", f"{_IMAGES}/train/*/*{cityscapes_folders.ENDS[_IMAGES]}"),),
+    one_of=(tuple(LAYOUTS.values()),),
     examine=_examined,
     recipes=_recipes,
 )
@@ -163,23 +173,25 @@ def cityscapes(
     width: int | None = None,
     tasks: Sequence[str] | None = None,
     network: str = "resnet50",
-    layout: str = "npy",
+    layout: str | None = None,
     classes: int = 7,
-    size: Sequence[int] = SIZE,
+    size: Sequence[int] | None = None,
     augment: bool = False,
     weights: str | None = None,
     arch_options: Mapping[str, Any] | None = None,
 ) -> Problem:
-    """Segment streets into 7 or 19 classes, and tell the inverse of depth.
+    """Segment streets into 7 or 19 classes, and tell the inverse of depth, as disparity.
 
     Args:
         arch: how tasks share the network, see :func:`equipoise.nn.architecture`.
         width: channels of the first stage of ``"small"`` and ``"segnet"``; None: as published.
         tasks: of ``"segmentation"`` and ``"depth"``, both of which are needed; None for both.
         network: of :data:`~equipoise.problems.vision.dense_networks.NETWORKS`.
-        layout: ``"npy"``, the arrays of the authors of MTAN; or ``"official"``, the original pictures.
+        layout: ``"npy"``, the arrays of the authors of MTAN; or ``"official"``, the original pictures;
+            None: that which is there.
         classes: 7 or 19.
-        size: height and width of the images.
+        size: height and width of the images; None: those of the first array, and 128 x 256 for the
+            original pictures.
         augment: whether training images are zoomed by 1, 1.2 or 1.5 and mirrored at random.
         weights: path of a state dict of ImageNet for a residual network.
         arch_options: of the architecture.
@@ -191,33 +203,43 @@ def cityscapes(
         Cordts et al., *The Cityscapes Dataset for Semantic Urban Scene Understanding*, CVPR 2016,
         arXiv:1604.01685. The arrays: Liu, Johns, Davison, CVPR 2019, arXiv:1803.10704.
     """
-    if layout not in ("npy", "official"):
+    if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; give 'npy' or 'official'")
     if classes not in SEGMENTATION:
         raise ValueError(f"classes is {classes}; give 7 or 19")
-    high, wide = (int(number) for number in size)
+    given, layout = layout, layout or dense_layouts.expected(DATASET, LAYOUTS)
+    fixed = dense_layouts.sides(size)
     answers = (SEGMENTATION[classes], DEPTH)
+
+    def sides(folder: Path) -> tuple[int, int]:
+        if fixed is not None:
+            return fixed
+        return npy_folders.shape(DATASET, folder) if layout == "npy" else SIZE
 
     def data(split: SplitName) -> Pictures:
         folder = DATASET.folder()
-        part = "val" if split == "test" else "train"
+        if given is None:
+            dense_layouts.recognised(DATASET, folder, LAYOUTS)
+        part, size = "val" if split == "test" else "train", sides(folder)
         if layout == "official":
             stored = (SEGMENTATION[19], DEPTH)
-            recipe = cityscapes_folders.recipe(DATASET, folder, part, stored, (high, wide))
+            recipe = cityscapes_folders.recipe(DATASET, folder, part, stored, size)
         else:
-            recipe = npy_folders.recipe(DATASET, folder, part, _folders(classes), (high, wide))
+            recipe = npy_folders.recipe(DATASET, folder, part, _folders(folder, classes), size)
         read = reader(folder, recipe)
         if layout == "official" and classes == 7:
             read = _merged(read)
-        train, validation = held_out(len(recipe.items))
-        rows = {"train": train, "validation": validation, "test": range(len(recipe.items))}
-        return Pictures(read, rows[split], answers, augment, PIECE)
+        rows: Sequence[int] = range(len(recipe.items))
+        if split != "test":
+            rows = held_out(len(rows), folder=folder)[split == "validation"]
+        return Pictures(read, rows, answers, augment, PIECE)
 
+    images = fixed or dense_layouts.when_built(DATASET, sides, SIZE)
     return Problem(
         name="cityscapes",
         tasks=tuple(answer.task for answer in answers),
         data=data,
-        model=builder(answers, (high, wide), network, arch, width, weights, arch_options),
+        model=builder(answers, images, network, arch, width, weights, arch_options),
         piece=PIECE,
         about=(
             "Photographs of streets: name what is seen at every pixel, and tell one over how far away it "

@@ -27,15 +27,14 @@ EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 LAST_ID = 33
 # The official categories of the 19 classes: flat, construction, object, nature, sky, human, vehicle.
 TO_7 = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5, 6, 6, 6, 6, 6, 6)
-# Metres between the cameras times pixels of focal length, as most of the calibration files have it: the
-# inverse depth is the disparity in pixels divided by it.
-METRES_PIXELS = 0.209313 * 2262.52
+# The arrays of the authors of MTAN hold disparities over the largest number of 16 bits.
+LARGEST = 65535
 
 
 def recipe(
     data: DataSet, folder: Path, part: str, answers: Sequence[Answer], size: tuple[int, int]
 ) -> Recipe:
-    """How images and their answers are read: 19 classes, and inverse depth in 1 / m.
+    """How images and their answers are read: 19 classes, and disparity over 65535 as inverse depth.
 
     Args:
         data: whose files these are.
@@ -52,7 +51,7 @@ def recipe(
         return _row(data, folder, item, size)
 
     return Recipe(
-        key=f"official-{part}-{size[0]}x{size[1]}",
+        key=f"disparity-{part}-{size[0]}x{size[1]}",
         items=_names(data, folder, part),
         layout=layout(answers, size),
         decode=decode,
@@ -114,6 +113,6 @@ def to_7(classes: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def inverse_depth(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """In 1 / m, of a stored disparity p: (p - 1) / 256 pixels, and none where p is 0."""
-    found: NDArray[np.float32] = np.maximum(stored - 1, 0) / np.float32(256 * METRES_PIXELS)
+    """The numbers of MTAN's arrays, of a stored disparity p: p / 65535, and so none where p is 0."""
+    found: NDArray[np.float32] = stored.astype(np.float32) / np.float32(LARGEST)
     return found

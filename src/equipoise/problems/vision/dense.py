@@ -1,10 +1,11 @@
 """Losses and metrics of tasks with an answer at every pixel.
 
 Conventions. Metrics are counted over the pixels of a whole split that have a label, as LibMTL counts
-segmentation and normals. The code of MTAN averages over images, or over batches, instead; numbers of the two
-kinds differ by a point or so and should not be put into one table. A class that neither the labels nor the
-predictions of a split have is left out of the mean IoU. Predicted normals are brought to length one by losses
-and metrics, not by the network, and so are the targets, which resizing makes shorter.
+segmentation and normals. The code of MTAN has done so for segmentation since November 2020; its older
+numbers, and those of depth and normals, are means over batches, which differ by a point or so and should not
+be put into one table with these. A class that neither the labels nor the predictions of a split have is left
+out of the mean IoU. Predicted normals are brought to length one by losses and metrics, not by the network,
+and so are the targets, which resizing makes shorter.
 
 An image without any label of a task is no example of that task: :func:`unlabelled` and its kin tell which.
 """

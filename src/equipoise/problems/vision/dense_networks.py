@@ -28,7 +28,7 @@ LEAST = 8
 
 def builder(
     answers: Sequence[Answer],
-    size: tuple[int, int],
+    size: tuple[int, int] | Callable[[], tuple[int, int]],
     network: str,
     arch: str,
     width: int | None = None,
@@ -39,7 +39,7 @@ def builder(
 
     Args:
         answers: what it may be asked for.
-        size: height and width of images and answers.
+        size: height and width of images and answers, or a function that is asked when a network is built.
         network: the trunk, of :data:`NETWORKS`: a small encoder-decoder, SegNet, or a dilated ResNet with
             a pyramid of dilations (ASPP) as the head of each task.
         arch: how tasks share it, see :func:`equipoise.nn.architecture`.
@@ -57,22 +57,29 @@ def builder(
     channels = NETWORKS[network] if width is None else width
     if channels < 4:
         raise ValueError(f"width is {width}, but the network needs 4 channels or more")
-    least = 32 if network == "segnet" else LEAST
-    if min(size) < least:
-        raise ValueError(
-            f"size is {list(size)}, but network {network!r} needs {least} pixels or more"
-        )
+    if not callable(size):
+        _refuse_small(size, network)
     by_name = {answer.name: answer for answer in answers}
 
     def model(names: Sequence[str]) -> nn.Module:
+        sides = size() if callable(size) else size
+        _refuse_small(sides, network)
         trunk = _trunk(network, channels, weights)
         heads = {
-            name: _head(network, trunk.features, channels, by_name[name].channels, size)
+            name: _head(network, trunk.features, channels, by_name[name].channels, sides)
             for name in names
         }
         return architecture(arch, trunk, heads, **(options or {}))
 
     return model
+
+
+def _refuse_small(size: tuple[int, int], network: str) -> None:
+    least = 32 if network == "segnet" else LEAST
+    if min(size) < least:
+        raise ValueError(
+            f"size is {list(size)}, but network {network!r} needs {least} pixels or more"
+        )
 
 
 def small(width: int = 32) -> Trunk:

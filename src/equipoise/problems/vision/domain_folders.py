@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from equipoise.problems.vision.image_source import IMAGE
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 # One seed for the division, not the seed of a trial: every trial sees the same data.
 SEED = 1107
-# Images of a class, so that every split has one of it.
+# With so many images of a class every split has one of it.
 LEAST = 3
 SIDE = 224
 Rows = NDArray[np.int64]
@@ -30,7 +30,7 @@ class Listing:
     """The images there are.
 
     Attributes:
-        classes: those that every domain has.
+        classes: those of which there are images.
         items: paths of all images below the folder.
         domains: number of the domain of each, ``int64[N]``.
         labels: number of the class of each, ``int64[N]``.
@@ -43,12 +43,19 @@ class Listing:
 
     @cached_property
     def parts(self) -> Rows:
-        """Number of the split of each, ``int64[N]``: 60, 20 and 20 % of every class of every domain."""
+        """Number of the split of each, ``int64[N]``: 60, 20 and 20 % of every class of every domain.
+
+        Of two images one is for training and one is held out, for validation and for the test in turn; one
+        image is for training.
+        """
         found = np.zeros(len(self.items), np.int64)
         draw = np.random.default_rng(SEED)
         _, groups = np.unique(np.stack([self.domains, self.labels]), axis=1, return_inverse=True)
         for group in range(int(groups.max()) + 1):
             mixed = draw.permutation(np.flatnonzero(groups.ravel() == group))
+            if len(mixed) < LEAST:
+                found[mixed[1:]] = SPLITS.index(("validation", "test")[group % 2])
+                continue
             share = max(1, round(0.2 * len(mixed)))
             found[mixed[:share]] = SPLITS.index("validation")
             found[mixed[share : 2 * share]] = SPLITS.index("test")
@@ -64,9 +71,9 @@ class Domains:
         page: the official one.
         licence: in a few words.
         domains: by name, the folder of its classes below that of the data set.
-        counts: how many images each domain has where all classes are there.
+        counts: how many images the publisher has of each domain.
         classes: all of them.
-        named: a file's name, as a pattern of its number; those of a class are numbered from 1 on.
+        named: the publisher's names of files, as a pattern of a number from 1 on.
     """
 
     folder: str
@@ -84,7 +91,7 @@ class Domains:
             name=self.folder,
             page=self.page,
             licence=self.licence,
-            files={f"{place}/*/{self.named.format(1)}": None for place in self.domains.values()},
+            files={f"{place}/*/*.*": None for place in self.domains.values()},
             examine=self._examine,
             recipes=lambda folder: [self.recipe(folder)],
         )
@@ -93,7 +100,7 @@ class Domains:
         """All images, from one listing of each folder; made once in a process.
 
         Raises:
-            DataError: a class is missing in a domain, an image among its numbers, or a folder is of no class.
+            DataError: a folder is missing or of no class, or there are too few images for three splits.
         """
         return _listing(self, folder)
 
@@ -116,9 +123,7 @@ class Domains:
 
     def _examine(self, folder: Path) -> Iterator[str]:
         found = self.listing(folder)
-        gone = [name for name in self.classes if name not in found.classes]
-        if gone:
-            yield f"{folder}: {len(gone)} of {len(self.classes)} classes are missing, such as {gone[0]!r}"
+        yield from _lacking(self, folder, found)
         yield from wrong_among((folder / item for item in found.items), lambda p: pixels(p, (1, 1)))
 
 
@@ -128,25 +133,59 @@ def _decode(folder: Path, item: str, side: int) -> Mapping[str, Pixels]:
 
 @lru_cache(maxsize=4)
 def _listing(of: Domains, folder: Path) -> Listing:
-    there = {name: _classes(of, folder / place) for name, place in of.domains.items()}
-    classes = tuple(name for name in of.classes if any(name in own for own in there.values()))
+    images = {
+        domain: {
+            name: [f"{place}/{name}/{image}" for image in images_in(folder / place / name)]
+            for name in _classes(of, folder / place)
+        }
+        for domain, place in of.domains.items()
+    }
+    classes = tuple(name for name in of.classes if any(own.get(name) for own in images.values()))
     items: list[str] = []
     domains: list[int] = []
     labels: list[int] = []
-    for number, (domain, place) in enumerate(of.domains.items()):
-        before = len(items)
+    for number, own in enumerate(images.values()):
         for label, name in enumerate(classes):
-            if name not in there[domain]:
-                raise _wrong(of, folder / place / name, f"domain {domain!r} lacks this class")
-            own = _images(of, folder / place / name)
-            items += [f"{place}/{name}/{image}" for image in own]
-            domains += [number] * len(own)
-            labels += [label] * len(own)
-        count = len(items) - before
-        if classes == of.classes and count != of.counts[domain]:
-            what = f"domain {domain!r} has {count:,} images and should have {of.counts[domain]:,}"
-            raise _wrong(of, folder / place, what)
-    return Listing(classes, tuple(items), np.array(domains), np.array(labels))
+            there = own.get(name, [])
+            items += there
+            domains += [number] * len(there)
+            labels += [label] * len(there)
+    found = Listing(classes, tuple(items), np.array(domains, int), np.array(labels, int))
+    _refuse_empty(of, folder, found)
+    return found
+
+
+def _refuse_empty(of: Domains, folder: Path, found: Listing) -> None:
+    for number, (domain, place) in enumerate(of.domains.items()):
+        own = found.parts[found.domains == number] if found.items else found.domains
+        gone = [split for part, split in enumerate(SPLITS) if not (own == part).any()]
+        if gone:
+            what = f"domain {domain!r} has {len(own)} images, which leave none for {gone[0]}"
+            raise _wrong(of, folder / place, f"{what}; {LEAST} images of a class are divided")
+
+
+def _lacking(of: Domains, folder: Path, found: Listing) -> Iterator[str]:
+    """What the publisher has and the folder has not, a sentence each."""
+    gone = [name for name in of.classes if name not in found.classes]
+    if gone:
+        yield f"{folder}: {len(gone)} of {len(of.classes)} classes are missing, such as {gone[0]!r}"
+    for number, (domain, place) in enumerate(of.domains.items()):
+        own = found.domains == number
+        for label, name in enumerate(found.classes):
+            rows = np.flatnonzero(own & (found.labels == label))
+            names = {Path(found.items[row]).name for row in rows}
+            if not names:
+                yield f"{folder / place / name}: domain {domain!r} has no image of this class"
+                continue
+            wanted = [of.named.format(each) for each in range(1, len(names) + 1)]
+            if missing := next((each for each in wanted if each not in names), None):
+                where = folder / place / name / missing
+                yield f"{where}: this image is not there, and {len(names)} of its class are"
+        if own.sum() != of.counts[domain]:
+            yield (
+                f"{folder / place}: domain {domain!r} has {own.sum():,} images and its publisher "
+                f"{of.counts[domain]:,}"
+            )
 
 
 def _classes(of: Domains, place: Path) -> list[str]:
@@ -162,18 +201,6 @@ def _classes(of: Domains, place: Path) -> list[str]:
         raise _wrong(of, place / odd[0], f"this folder is none of the {len(of.classes)} classes")
     if not found:
         raise _wrong(of, place, "it has no folder of a class")
-    return found
-
-
-def _images(of: Domains, place: Path) -> Sequence[str]:
-    found = images_in(place)
-    if len(found) < LEAST:
-        raise _wrong(of, place, f"it has {len(found)} images, and a class needs {LEAST} or more")
-    wanted = [of.named.format(number) for number in range(1, len(found) + 1)]
-    if found != wanted:
-        gone = next(name for name in wanted if name not in found)
-        what = f"this image is not there, but others of a class of {len(found)} are"
-        raise _wrong(of, place / gone, what)
     return found
 
 

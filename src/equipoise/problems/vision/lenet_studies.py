@@ -10,10 +10,16 @@ EPOCHS = 100
 _TRAINING = "equipoise.problems.training"
 
 
-METHODS = ["uw", "uw_o", "imtl_l", "mgda", "pcgrad", "cagrad"]
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "kurin2022": {
-        "methods": METHODS,
+        # Random weights of the normal distribution are in every study.
+        "methods": [
+            "imtl",
+            "mgda",
+            "graddrop",
+            "pcgrad",
+            {"id": "rlw", "label": "rlw_dirichlet", "options": {"distribution": "dirichlet"}},
+        ],
         "optimizer": "torch.optim:Adam",
         "schedule": f"{_TRAINING}:by_095_an_epoch",
         "learning_rates": [0.001, 0.01, 0.1],
@@ -26,7 +32,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "problem_options": {"size": 28, "dropout": 0.5, "validation": 1 / 6},
     },
     "sener2018": {
-        "methods": METHODS,
+        "methods": ["uw", "gradnorm", "mgda"],
         "optimizer": "sgd",
         "schedule": f"{_TRAINING}:halved_in_thirty",
         "learning_rates": [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05],
@@ -54,7 +60,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     # On whole canvases; ten epochs are enough to be where the papers are after a hundred.
     "fast": {
-        "methods": METHODS,
+        "methods": ["uw", "uw_o", "imtl_l", "mgda", "pcgrad", "cagrad"],
         "learning_rates": [0.001, 0.003],
         "weight_decay": 0.01,
         "seeds": 3,

@@ -18,8 +18,8 @@ from equipoise.problems.vision.pictures import IMAGE, Row, complaints, layout
 from equipoise.problems.vision.pixels import array, checked
 
 
-def counted(data: DataSet, folder: Path, part: str, parts: Sequence[str]) -> int:
-    """How many images there are; answers of the same numbers are there.
+def numbered(data: DataSet, folder: Path, part: str, parts: Sequence[str]) -> list[int]:
+    """The numbers of the images, in order; every answer has the same ones.
 
     Args:
         data: whose files these are.
@@ -28,18 +28,30 @@ def counted(data: DataSet, folder: Path, part: str, parts: Sequence[str]) -> int
         parts: names of the folders of images and answers.
 
     Raises:
-        DataError: there is none, or numbers are missing.
+        DataError: there is none, or one of the folders lacks a number that another has.
     """
     found = {name: _numbers(data, folder / part / name) for name in parts}
-    most = max(found, key=lambda name: len(found[name]))
-    count = len(found[most])
-    if not count:
+    every = set().union(*found.values())
+    if not every:
         raise data.missing(folder / part / parts[0] / "0.npy")
     for name, numbers in found.items():
-        gaps = set(range(count)) - numbers
-        if gaps:
+        if gaps := every - numbers:
             raise data.missing(folder / part / name / f"{min(gaps)}.npy")
-    return count
+    return sorted(every)
+
+
+def shape(data: DataSet, folder: Path, part: str = "train") -> tuple[int, int]:
+    """Height and width of the first image of a part.
+
+    Raises:
+        DataError: there is none, or it is no image.
+    """
+    numbers = _numbers(data, folder / part / IMAGE)
+    path = folder / part / IMAGE / f"{min(numbers, default=0)}.npy"
+    found = array(data, path).shape
+    if len(found) != 3 or found[2] != 3:
+        raise data.wrong(path, f"it has the shape {list(found)} and should have [H, W, 3]")
+    return found[0], found[1]
 
 
 def _numbers(data: DataSet, folder: Path) -> set[int]:
@@ -67,16 +79,23 @@ def recipe(
         size: height and width of the arrays.
 
     Raises:
-        DataError: there is no image, or numbers are missing.
+        DataError: there is no image, numbers are missing, or the images are not of this size.
     """
-    count = counted(data, folder, part, (IMAGE, *answers))
+    numbers = numbered(data, folder, part, (IMAGE, *answers))
+    first = shape(data, folder, part)
+    if first != size:
+        raise DataError(
+            folder / part / IMAGE / f"{numbers[0]}.npy",
+            f"this image has {list(first)} pixels, and the size is {list(size)}",
+            f"give size={list(first)}, or no size where the images of train and val have the same",
+        )
 
     def decode(folder: Path, item: str) -> Row:
         return _row(data, folder / part, item, answers, size)
 
     return Recipe(
         key=f"{part}-{size[0]}x{size[1]}",
-        items=[f"{number}.npy" for number in range(count)],
+        items=[f"{number}.npy" for number in numbers],
         layout=layout(list(answers.values()), size),
         decode=decode,
     )
@@ -100,9 +119,15 @@ def examined(data: DataSet, folder: Path, answers: Mapping[str, Answer]) -> Iter
     """What is wrong with the files of all parts, a sentence each; they may have any one size."""
     for part in ("train", "val"):
         try:
-            first = array(data, folder / part / IMAGE / "0.npy")
-            every = recipe(data, folder, part, answers, first.shape[:2])
+            every = recipe(data, folder, part, answers, shape(data, folder))
         except DataError as error:
             yield str(error)
             continue
+        yield from _gaps(folder / part / IMAGE, every.items)
         yield from complaints(folder, every)
+
+
+def _gaps(folder: Path, items: Sequence[str]) -> Iterator[str]:
+    wanted = (f"{number}.npy" for number in range(len(items)))
+    if gone := next((each for each in wanted if each not in items), None):
+        yield f"{folder / gone}: this image is not there, and {len(items)} others are"

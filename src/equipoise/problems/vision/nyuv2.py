@@ -8,7 +8,7 @@ from typing import Any
 
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataSet, Recipe
-from equipoise.problems.vision import dense_tasks, npy_folders, nyuv2_mat
+from equipoise.problems.vision import dense_layouts, dense_tasks, npy_folders, nyuv2_mat
 from equipoise.problems.vision.dense_networks import builder
 from equipoise.problems.vision.pictures import Pictures, complaints, held_out, reader
 
@@ -22,6 +22,7 @@ NORMALS = dense_tasks.normals()
 ANSWERS = (SEGMENTATION, DEPTH, NORMALS)
 # By folder, in the layout of MTAN.
 FOLDERS = {"label": SEGMENTATION, "depth": DEPTH, "normal": NORMALS}
+LAYOUTS = {"npy": "train/image/*.npy", "mat": nyuv2_mat.LABELED}
 
 _SCHEDULE = "equipoise.problems.training"
 _OPTIMISER = {
@@ -128,7 +129,7 @@ DATASET = DataSet(
             *nyuv2_mat.FILES,
         }
     ),
-    one_of=(("train/image/*.npy", nyuv2_mat.LABELED),),
+    one_of=(tuple(LAYOUTS.values()),),
     examine=_examined,
     recipes=_recipes,
 )
@@ -140,8 +141,8 @@ def nyuv2(
     width: int | None = None,
     tasks: Sequence[str] | None = None,
     network: str = "resnet50",
-    layout: str = "npy",
-    size: Sequence[int] = SIZE,
+    layout: str | None = None,
+    size: Sequence[int] | None = None,
     augment: bool = False,
     weights: str | None = None,
     arch_options: Mapping[str, Any] | None = None,
@@ -154,8 +155,9 @@ def nyuv2(
         tasks: some of ``"segmentation"``, ``"depth"`` and ``"normals"``; None for all.
         network: of :data:`~equipoise.problems.vision.dense_networks.NETWORKS`.
         layout: ``"npy"``, the arrays of the authors of MTAN; or ``"mat"``, the original file, which has
-            segmentation and depth only.
-        size: height and width of the images.
+            segmentation and depth only; None: that which is there.
+        size: height and width of the images; None: those of the first array, and 288 x 384 for the
+            original file.
         augment: whether training images are zoomed by 1, 1.2 or 1.5 and mirrored at random.
         weights: path of a state dict of ImageNet for a residual network.
         arch_options: of the architecture.
@@ -168,38 +170,47 @@ def nyuv2(
         arrays: Liu, Johns, Davison, *End-to-End Multi-Task Learning with Attention*, CVPR 2019,
         arXiv:1803.10704.
     """
-    if layout not in ("npy", "mat"):
+    if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; give 'npy' or 'mat'")
+    given, layout = layout, layout or dense_layouts.expected(DATASET, LAYOUTS)
     if layout == "mat" and tasks is not None and "normals" in tasks:
         raise ValueError(
             "the original file has no normals, and normals computed from its depth are not those of the "
             "papers; leave the task out, or use layout='npy'"
         )
-    high, wide = (int(number) for number in size)
+    fixed = dense_layouts.sides(size)
     answers = ANSWERS if layout == "npy" else (SEGMENTATION, DEPTH)
+    wanted = dense_layouts.of_tasks(answers, tasks)
+    folders = {name: answer for name, answer in FOLDERS.items() if answer in wanted}
+
+    def sides(folder: Path) -> tuple[int, int]:
+        if fixed is not None:
+            return fixed
+        return npy_folders.shape(DATASET, folder) if layout == "npy" else SIZE
 
     def data(split: SplitName) -> Pictures:
         folder = DATASET.folder()
+        if given is None:
+            dense_layouts.recognised(DATASET, folder, LAYOUTS)
         if layout == "mat":
             train, test = nyuv2_mat.divided(DATASET, folder)
-            recipe = nyuv2_mat.recipe(DATASET, folder, answers, (high, wide))
+            recipe = nyuv2_mat.recipe(DATASET, folder, answers, sides(folder))
         else:
             part = "val" if split == "test" else "train"
-            recipe = npy_folders.recipe(DATASET, folder, part, FOLDERS, (high, wide))
+            recipe = npy_folders.recipe(DATASET, folder, part, folders, sides(folder))
             train = test = list(range(len(recipe.items)))
-        ours, validation = held_out(len(train))
-        rows = {
-            "train": [train[row] for row in ours],
-            "validation": [train[row] for row in validation],
-            "test": test,
-        }
-        return Pictures(reader(folder, recipe), rows[split], answers, augment, PIECE)
+        rows = test
+        if split != "test":
+            ours = held_out(len(train), folder=folder)[split == "validation"]
+            rows = [train[row] for row in ours]
+        return Pictures(reader(folder, recipe), rows, wanted, augment, PIECE)
 
+    images = fixed or dense_layouts.when_built(DATASET, sides, SIZE)
     return Problem(
         name="nyuv2",
         tasks=tuple(answer.task for answer in answers),
         data=data,
-        model=builder(answers, (high, wide), network, arch, width, weights, arch_options),
+        model=builder(answers, images, network, arch, width, weights, arch_options),
         piece=PIECE,
         about=(
             "Photographs of rooms: name what is seen at every pixel, tell how far away it is, and which "

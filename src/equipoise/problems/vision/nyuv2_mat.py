@@ -76,14 +76,28 @@ def merged(data: DataSet, folder: Path) -> NDArray[np.int8]:
     path = data.within(folder, TO_40)
     to_40 = _whole(data, path, matlab(data, path), "mapClass", 40, NAMES)
     path = data.within(folder, TO_13)
-    struct = matlab(data, path).get("classMapping13")
-    if not isinstance(struct, list) or not struct or not isinstance(struct[0], dict):
-        raise data.wrong(path, "it holds no classMapping13")
-    inner = next(iter(struct[0].values()), None)
-    to_13 = _whole(data, path, {"labels13": inner}, "labels13", 13, 40)
+    found_13 = matlab(data, path)
+    values = _named(found_13, "labels13")
+    if values is None:
+        values = _named(found_13, None)
+    to_13 = _whole(data, path, {"labels13": values}, "labels13", 13, 40)
     through = np.concatenate([[0], to_13])[np.concatenate([[0], to_40])]
     found: NDArray[np.int8] = (through - 1).astype(np.int8)
     return found
+
+
+def _named(value: Any, name: str | None) -> NDArray[Any] | None:
+    """The numbers of that name, wherever they are in structs; None: the first numbers there are."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return None
+    for key, inner in value.items():
+        if isinstance(inner, np.ndarray) and inner.size and name in (None, key):
+            return inner
+        if (deeper := _named(inner, name)) is not None:
+            return deeper
+    return None
 
 
 def _whole(

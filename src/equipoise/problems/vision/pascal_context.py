@@ -8,7 +8,7 @@ from typing import Any
 
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataSet, Recipe
-from equipoise.problems.vision import dense_tasks, pascal_folders
+from equipoise.problems.vision import dense_layouts, dense_tasks, pascal_folders
 from equipoise.problems.vision.dense_networks import builder
 from equipoise.problems.vision.pictures import Pictures, complaints, held_out, reader
 
@@ -92,7 +92,7 @@ def pascal_context(
     width: int | None = None,
     tasks: Sequence[str] | None = None,
     network: str = "resnet18",
-    size: Sequence[int] = SIZE,
+    size: Sequence[int] | None = None,
     augment: bool = False,
     weights: str | None = None,
     arch_options: Mapping[str, Any] | None = None,
@@ -107,7 +107,7 @@ def pascal_context(
         tasks: some of ``"segmentation"``, ``"human_parts"``, ``"saliency"``, ``"normals"`` and ``"edges"``;
             None for all.
         network: of :data:`~equipoise.problems.vision.dense_networks.NETWORKS`.
-        size: height and width of the images.
+        size: height and width that images are made to fit into; None: 512 x 512, as in the papers.
         augment: whether training images are zoomed by 1, 1.2 or 1.5 and mirrored at random.
         weights: path of a state dict of ImageNet for a residual network.
         arch_options: of the architecture.
@@ -121,20 +121,23 @@ def pascal_context(
         of Multiple Tasks*, CVPR 2019, arXiv:1904.08918. Settings: Vandenhende et al., *Multi-Task Learning
         for Dense Prediction Tasks: A Survey*, TPAMI 2021, arXiv:2004.13379.
     """
-    high, wide = (int(number) for number in size)
+    sides = dense_layouts.sides(size) or SIZE
+    wanted = dense_layouts.of_tasks(ANSWERS, tasks)
+    names = [answer.name for answer in wanted]
 
     def data(split: SplitName) -> Pictures:
         folder = DATASET.folder()
-        recipe = pascal_folders.recipe(DATASET, folder, SPLITS[split], ANSWERS, (high, wide))
-        train, validation = held_out(len(recipe.items))
-        rows = {"train": train, "validation": validation, "test": range(len(recipe.items))}
-        return Pictures(reader(folder, recipe), rows[split], ANSWERS, augment, PIECE)
+        recipe = pascal_folders.recipe(DATASET, folder, SPLITS[split], ANSWERS, sides, names)
+        rows: Sequence[int] = range(len(recipe.items))
+        if split != "test":
+            rows = held_out(len(rows), folder=folder)[split == "validation"]
+        return Pictures(reader(folder, recipe), rows, wanted, augment, PIECE)
 
     return Problem(
         name="pascal_context",
         tasks=tuple(answer.task for answer in ANSWERS),
         data=data,
-        model=builder(ANSWERS, (high, wide), network, arch, width, weights, arch_options),
+        model=builder(ANSWERS, sides, network, arch, width, weights, arch_options),
         piece=PIECE,
         about=(
             "Photographs of all kinds: name what is seen at every pixel and the parts of people, and tell "

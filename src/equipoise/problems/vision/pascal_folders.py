@@ -57,7 +57,12 @@ INDOORS = (
 
 
 def recipe(
-    data: DataSet, folder: Path, part: str, answers: Sequence[Answer], size: tuple[int, int]
+    data: DataSet,
+    folder: Path,
+    part: str,
+    answers: Sequence[Answer],
+    size: tuple[int, int],
+    wanted: Sequence[str] | None = None,
 ) -> Recipe:
     """How images and their answers are read.
 
@@ -67,14 +72,17 @@ def recipe(
         part: ``"train"`` or ``"val"``.
         answers: all five.
         size: height and width that images are made to fit into.
+        wanted: names of those answers whose files are read where nothing is prepared; None for all.
 
     Raises:
         DataError: the list of images is missing, empty or broken.
     """
 
     def decode(folder: Path, item: str) -> Row:
-        return _row(data, folder, item, size)
+        return _row(data, folder, item, size, names, listed)
 
+    names = [answer.name for answer in answers] if wanted is None else list(wanted)
+    listed = data.within(folder, f"ImageSets/Context/{part}.txt")
     return Recipe(
         key=f"{part}-{size[0]}x{size[1]}",
         items=_names(data, folder, part),
@@ -99,26 +107,39 @@ def _names(data: DataSet, folder: Path, part: str) -> list[str]:
     return names
 
 
-def _row(data: DataSet, folder: Path, item: str, size: tuple[int, int]) -> Row:
-    image = picture(data, folder / "JPEGImages" / f"{item}.jpg", ["RGB"])
+def _row(
+    data: DataSet,
+    folder: Path,
+    item: str,
+    size: tuple[int, int],
+    wanted: Sequence[str],
+    listed: Path,
+) -> Row:
+    path = folder / "JPEGImages" / f"{item}.jpg"
+    if not path.is_file():
+        raise data.wrong(path, f"there is no such image, and {listed} names it")
+    image = picture(data, path, ["RGB"])
     whole: tuple[int, int] = image.shape[:2]
     scale = min(size[0] / whole[0], size[1] / whole[1])
     fit = tuple(
         max(1, min(most, round(scale * old))) for most, old in zip(size, whole, strict=True)
     )
     inner = (fit[0], fit[1])
-    labels = nearest(_labels(data, folder, item, whole), inner)
-    found: dict[str, Any] = {
-        IMAGE: antialiased(image, inner),
-        "segmentation": nearest(_classes(data, folder, item, whole), inner),
-        "human_parts": nearest(_parts(data, folder, item, whole), inner),
-        "saliency": nearest(_saliency(data, folder, item), inner),
-        "normals": nearest(_normals(data, folder, item), inner),
-        "edges": edges(labels),
-    }
-    indoors = np.zeros(LAST_LABEL + 1, bool)
-    indoors[[int(number) for number in INDOORS.split()]] = True
-    found["normals"] = np.where(indoors[labels][..., None], found["normals"], np.float32(0))
+    found: dict[str, Any] = {IMAGE: antialiased(image, inner)}
+    if "segmentation" in wanted:
+        found["segmentation"] = nearest(_classes(data, folder, item, whole), inner)
+    if "human_parts" in wanted:
+        found["human_parts"] = nearest(_parts(data, folder, item, whole), inner)
+    if "saliency" in wanted:
+        found["saliency"] = nearest(_saliency(data, folder, item), inner)
+    if {"normals", "edges"} & set(wanted):
+        labels = nearest(_labels(data, folder, item, whole), inner)
+        found["edges"] = edges(labels)
+        if "normals" in wanted:
+            indoors = np.zeros(LAST_LABEL + 1, bool)
+            indoors[[int(number) for number in INDOORS.split()]] = True
+            normals = nearest(_normals(data, folder, item), inner)
+            found["normals"] = np.where(indoors[labels][..., None], normals, np.float32(0))
     none = {"segmentation": -1, "human_parts": -1, "saliency": -1, "edges": -1}
     return {name: _padded(array, size, none.get(name, 0)) for name, array in found.items()}
 
@@ -181,6 +202,8 @@ def _parts(data: DataSet, folder: Path, item: str, whole: tuple[int, int]) -> ND
         _sized(mask, whole, wrong)
         if name not in PARTS:
             raise wrong(f"there is a part {name!r} that people do not have")
+        if mask.dtype.kind not in "iuf" or not np.isin(mask, (0, 1)).all():
+            raise wrong(f"the mask of a part {name!r} holds something else than 0 and 1")
         found[mask.astype(bool)] = PARTS[name]
     return found if found.any() else np.full(whole, -1, np.int8)
 

@@ -198,13 +198,22 @@ def reader(folder: Path, recipe: Recipe) -> Callable[[int], Row]:
     return lambda row: {name: array[row] for name, array in arrays.items()}
 
 
-def held_out(count: int, share: float = 0.2) -> tuple[list[int], list[int]]:
-    """Numbers below ``count`` for training and for validation.
+def held_out(count: int, share: float = 0.2, folder: Path = Path()) -> tuple[list[int], list[int]]:
+    """Numbers below ``count`` for training and for validation, one at least for each.
 
     They are ordered by a hash of the number, which no version of any generator changes.
+
+    Raises:
+        DataError: there are fewer than two images in the folder.
     """
+    if count < 2:
+        raise DataError(
+            folder,
+            f"there is {count} image for training, and one more is held out for validation",
+            "put two training images there or more",
+        )
     order = sorted(range(count), key=lambda row: hashlib.sha256(b"%d" % row).digest())
-    part = round(share * count)
+    part = max(1, round(share * count))
     return sorted(order[part:]), sorted(order[:part])
 
 

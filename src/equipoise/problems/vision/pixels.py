@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -21,11 +23,15 @@ HEADER = re.compile(
     r"'shape': \((?P<shape>[0-9, ]*)\),? *\}\s*"
 )
 LONGEST_HEADER = 10_000
+# How every PNG file begins.
+PNG = b"\x89PNG\r\n\x1a\n"
 # Normals are stored with rounding, and pictures resized with a kernel that overshoots.
 LONGEST = 1.05
 OVERSHOOT = 0.1
 # Metres, or one over metres: nothing in these data is near it.
 FARTHEST = 1e6
+# What resizing or another type makes of a depth of zero.
+ROUNDING = 1e-6
 
 
 def array(data: DataSet, path: Path) -> NDArray[Any]:
@@ -84,13 +90,30 @@ def picture(data: DataSet, path: Path, modes: Sequence[str]) -> NDArray[Any]:
         raise data.missing(path)
     pillow: Any = needs("PIL.Image", "vision")
     try:
-        with pillow.open(path) as found:
+        content = path.read_bytes()
+        _refuse_damaged(content)
+        with pillow.open(BytesIO(content)) as found:
             found.load()
             wanted = found if found.mode in modes else found.convert(modes[0])
             return np.array(wanted)
     # Pillow lets through whatever a broken header leads it to, such as SyntaxError or struct.error.
     except Exception as error:  # noqa: BLE001
         raise data.wrong(path, f"it cannot be read as a picture ({error})") from None
+
+
+def _refuse_damaged(content: bytes) -> None:
+    """Compares the sums of the pieces of a PNG file, which Pillow does not do for those of pixels."""
+    if not content.startswith(PNG):
+        return
+    start = len(PNG)
+    while start < len(content):
+        end = start + 8 + int.from_bytes(content[start : start + 4], "big")
+        if zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            raise ValueError(f"the sum of the piece from byte {start} on is wrong")
+        if content[start + 4 : start + 8] == b"IEND":
+            return
+        start = end + 4
+    raise ValueError("it has no end")
 
 
 def matlab(data: DataSet, path: Path) -> dict[str, Any]:
@@ -151,15 +174,18 @@ def checked(
         if values.size and float(np.square(values, dtype=np.float64).sum(-1).max()) > LONGEST**2:
             raise wrong("there are normals longer than one")
         return values.astype(np.float32)
-    return _within(values, 0, FARTHEST, wrong, "depths").astype(np.float32)
+    found: NDArray[Any] = _within(values, -ROUNDING, FARTHEST, wrong, "depths").astype(np.float32)
+    return found.clip(min=0)
 
 
 def _within(
     values: NDArray[Any], low: float, high: float, wrong: Callable[[str], Exception], what: str
 ) -> NDArray[Any]:
-    if values.size and (values.min() < low or values.max() > high):
-        raise wrong(
-            f"its {what} go from {values.min():g} to {values.max():g} and should be between {low:g} and "
-            f"{high:g}"
-        )
+    if values.size:
+        # As Python's floats: the bounds may be beyond the type of the array.
+        least, most = float(values.min()), float(values.max())
+        if least < low or most > high:
+            raise wrong(
+                f"its {what} go from {least:g} to {most:g} and should be between {low:g} and {high:g}"
+            )
     return values

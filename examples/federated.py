@@ -2,8 +2,8 @@
 
 Every client takes a few steps on its own data and sends how its parameters moved. Stacked, these are rows like
 task gradients, ``[clients, parameters]``, and ``method.direction(rows, losses)`` is all there is to a server.
-Nobody's data are like the others', one client is of a rare kind, and in the second round of runs one is broken
-and sends noise.
+Nobody's data are like the others', one client is of a rare kind, and in the second half one is broken and
+sends ten times the way uphill.
 
 python examples/federated.py
 """
@@ -66,17 +66,11 @@ def train(
     torch.manual_seed(seed)
     model, method = network(16), equipoise.method(name, **options)
     data = made_up(clients, 200, seed)
-    noise = torch.Generator().manual_seed(seed)
     for _ in range(rounds):
         rows, losses = map(torch.stack, zip(*(sent(model, c, steps, 0.2) for c in data), strict=True))
         if broken:
-            rows[0] = 3 * rows.norm(dim=1).max() * functional.normalize(
-                torch.randn(rows.shape[1], generator=noise), dim=0
-            )
+            rows[0] *= -10
         direction = method.direction(rows, losses)
-        # The length of the plain mean for all, so that methods differ in where they go, not how far.
-        length = rows.norm(dim=1).median()
-        direction = direction * (length / direction.norm().clamp_min(1e-12)).clamp_max(1.0)
         weights = parameters_to_vector(model.parameters()).detach() - direction
         vector_to_parameters(weights, model.parameters())
     with torch.no_grad():
@@ -94,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     sizes = {"rounds": given.rounds, "clients": given.clients, "steps": given.steps}
     for broken, chosen in ((False, HONEST), (True, BROKEN)):
-        print("one client sends noise" if broken else "all clients are honest")
+        print("one client sends ten times the wrong way" if broken else "all clients are honest")
         plain: list[float] = []
         for name, options in chosen.items():
             start = time.perf_counter()

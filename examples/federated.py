@@ -1,7 +1,7 @@
 """Federated learning: the server combines what clients send by a Gramian method, without a graph.
 
-Every client takes a few steps on its own data and sends how its parameters moved. Stacked, these are rows like
-task gradients, ``[clients, parameters]``, and ``method.direction(rows, losses)`` is all there is to a server.
+Every client takes a few steps on its own data and sends how its parameters moved. Stacked, these are rows
+like task gradients, ``[clients, parameters]``, and ``method.direction(rows, losses)`` is the server's part.
 Nobody's data are like the others', one client is of a rare kind, and in the second half one is broken and
 sends ten times the way uphill.
 
@@ -22,7 +22,7 @@ import equipoise
 
 FEATURES, CLASSES = 8, 4
 Client = tuple[Tensor, Tensor]
-# By id, with the options that the set-up calls for. Krum and the trimmed mean are told how many may be broken.
+# Krum and the trimmed mean have to be told how many clients may be broken.
 HONEST = {"mean": {}, "mgda": {}, "upgrad": {}, "krum": {"n_byzantine": 1, "n_selected": 5}}
 BROKEN = {**HONEST, "trimmed_mean": {"trim_number": 1}}
 
@@ -67,7 +67,9 @@ def train(
     model, method = network(16), equipoise.method(name, **options)
     data = made_up(clients, 200, seed)
     for _ in range(rounds):
-        rows, losses = map(torch.stack, zip(*(sent(model, c, steps, 0.2) for c in data), strict=True))
+        rows, losses = map(
+            torch.stack, zip(*(sent(model, c, steps, 0.2) for c in data), strict=True)
+        )
         if broken:
             rows[0] *= -10
         direction = method.direction(rows, losses)
@@ -100,7 +102,9 @@ def main(arguments: list[str] | None = None) -> None:
             worst = [max(losses) for losses in found]
             plain = plain or worst
             better = sum(ours < theirs for ours, theirs in zip(worst, plain, strict=True))
-            told = "" if worst is plain else f"   below the mean's in {better} of {given.seeds} runs"
+            told = (
+                "" if worst is plain else f"   below the mean's in {better} of {given.seeds} runs"
+            )
             print(
                 f"  {name:<13} loss: mean client {mean:.3f}, worst {sum(worst) / len(worst):.3f}{told}"
                 f"   ({time.perf_counter() - start:.1f} s)"

@@ -121,6 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     sizes = {"adam": given.adam, "lbfgs": given.lbfgs, "points": given.points, "width": given.width}
     print(f"{'':<18} error after Adam, after L-BFGS (1 is that of u = 0)")
     plain: list[float] = []
+    always = []
     for arm in given.arms.split(","):
         start = time.perf_counter()
         runs = [solve(arm, seed=seed, **sizes) for seed in range(given.seeds)]
@@ -129,9 +130,11 @@ def main(arguments: list[str] | None = None) -> None:
         plain = plain or found
         better = sum(ours < theirs for ours, theirs in zip(found, plain, strict=True))
         told = "" if found is plain else f"   closer than the first: {better} of {given.seeds}"
+        always += [arm] * (better == given.seeds)
         print(f"{arm:<18} {shown}{told}   ({time.perf_counter() - start:.0f} s)")
         weights = ", ".join(f"{term} {w:.3g}" for term, w in runs[-1][2].items())
         print(f"{'':<18} weights: {weights}")
+    print(f"ahead of the first with every seed: {', '.join(always) or 'none'}")
 
 
 if __name__ == "__main__":

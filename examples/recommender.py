@@ -80,11 +80,22 @@ def auc(scores: Tensor, labels: Tensor) -> float:
 
 
 def train(
-    method: str, *, seed: int, rows: int, epochs: int, batch: int, width: int, missing: str = "absent"
+    method: str,
+    *,
+    seed: int,
+    rows: int,
+    epochs: int,
+    batch: int,
+    width: int,
+    missing: str = "absent",
 ) -> dict[str, float]:
     """Trains a network; three AUCs on rows it has not seen."""
     torch.manual_seed(seed)
-    model, data, test = network(width), made_up(rows, seed=2 * seed + 1), made_up(8000, seed=2 * seed + 2)
+    model, data, test = (
+        network(width),
+        made_up(rows, seed=2 * seed + 1),
+        made_up(8000, seed=2 * seed + 2),
+    )
     balancer = Balancer(method, TASKS, seed=seed)
     optimizer = torch.optim.Adam(
         [{"params": model.parameters()}, *balancer.param_groups(lr=0.01)], lr=2e-3
@@ -101,8 +112,8 @@ def train(
     clicked = test.click.bool()
     return {
         "click": auc(out["click"], test.click),
-        "conversion, clicked": auc(out["conversion"][clicked], test.bought[clicked]),
-        "conversion, all": auc(out["conversion"], test.bought),
+        "bought, of clicked": auc(out["conversion"][clicked], test.bought[clicked]),
+        "bought, of all": auc(out["conversion"], test.bought),
     }
 
 

@@ -61,7 +61,12 @@ def normalised(paid: Tensor) -> Tensor:
 
 
 def advantages(
-    how: str, method: equipoise.GramianMethod | None, x: Tensor, policy: Tensor, actions: Tensor, paid: Tensor
+    how: str,
+    method: equipoise.GramianMethod | None,
+    x: Tensor,
+    policy: Tensor,
+    actions: Tensor,
+    paid: Tensor,
 ) -> Tensor:
     """One number a sample, ``Tensor[B]``, of what it was paid."""
     if method is None:
@@ -106,11 +111,15 @@ def main(arguments: list[str] | None = None) -> None:
     plain: list[Tensor] = []
     for how in [*PLAIN, *given.methods.split(",")]:
         start = time.perf_counter()
-        found = [train(how, seed=s, steps=given.steps, batch=given.batch) for s in range(given.seeds)]
+        found = [
+            train(how, seed=s, steps=given.steps, batch=given.batch) for s in range(given.seeds)
+        ]
         mean = torch.stack(found).mean(0)
         shown = ", ".join(f"{name} {value:.2f}" for name, value in zip(REWARDS, mean, strict=True))
         plain = plain or found
-        better = sum(bool(ours.min() > theirs.min()) for ours, theirs in zip(found, plain, strict=True))
+        better = sum(
+            bool(ours.min() > theirs.min()) for ours, theirs in zip(found, plain, strict=True)
+        )
         told = "" if found is plain else f"; lowest above the sum's in {better} of {given.seeds}"
         print(f"{how:<20} {shown}{told}   ({time.perf_counter() - start:.1f} s)")
 

@@ -73,7 +73,7 @@ class Tagger(nn.Module):
 def made_up(texts: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
     """Texts ``[N, T]``: kinds of words mostly follow in a fixed order, and most words are on the topic.
 
-    A text's label is its topic, a word's whether it is on that topic: neither is to be seen in one word alone.
+    A text's label is its topic, a word's whether it is on that topic: neither is to be seen in one word.
     """
     g = torch.Generator().manual_seed(seed)
     topic = torch.randint(TOPICS, (texts, 1), generator=g)

@@ -1,8 +1,8 @@
 """A recommender: did a shown item get a click, and did the click become a purchase?
 
-Conversion has a label only where there was a click. Its loss is a mean over those rows, and the task is absent
-from a batch that has none. The data are made up, so that what would have been bought without a click is known
-too; "missing as 0" is the mistake to compare with.
+Conversion has a label only where there was a click. Its loss is a mean over those rows, and the task is
+absent from a batch that has none. The data are made up, so that what would have been bought without a click
+is known too; "missing as 0" is the mistake to compare with.
 
 python examples/recommender.py --methods ew,uw,mgda
 """

@@ -72,7 +72,7 @@ def advantages(
     if method is None:
         each = normalised(paid) if how == "normalise, then sum" else paid - paid.mean(0)
         return each.sum(1)
-    # What a method lowers is minus the reward. Rows that all change their sign have the same Gramian.
+    # What a method lowers is minus the reward.
     each = normalised(paid)
     rows = -reward_gradients(x, policy, actions, each).double()
     weights = method.weights(rows @ rows.mT, -paid.mean(0).double())

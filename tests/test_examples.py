@@ -92,12 +92,12 @@ def test_the_toy_runs_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_a_fixed_sum_brings_the_physics_informed_network_closer_than_the_plain_one() -> None:
-    sizes = {"seed": 0, "adam": 100, "lbfgs": 80, "points": 64, "width": 16}
+    sizes = {"seed": 0, "adam": 60, "lbfgs": 120, "points": 48, "width": 16}
     physics = load("physics_informed")
     before, plain, _ = physics.solve("plain sum", **sizes)
     _, weighted, weights = physics.solve("fixed sum", **sizes)
     assert plain < 0.9 * before  # what L-BFGS adds
-    assert weighted < 0.7 * plain
+    assert weighted < 0.75 * plain
     assert weights == {"residual": 1.0, "start": 100.0, "speed": 1.0, "ends": 100.0}
 
 
@@ -195,7 +195,7 @@ def test_weighting_the_samples_is_the_direction_of_the_method() -> None:
 
 def test_federated_methods_differ_in_whom_they_serve_and_whom_they_believe() -> None:
     federated = load("federated")
-    sizes = {"seed": 0, "rounds": 10, "clients": 8, "steps": 3}
+    sizes = {"seed": 0, "rounds": 20, "clients": 8, "steps": 5}
     krum = {"n_byzantine": 1, "n_selected": 5}
 
     def worst(name: str, broken: bool, **options: int) -> float:

@@ -112,8 +112,8 @@ def train(
     clicked = test.click.bool()
     return {
         "click": auc(out["click"], test.click),
-        "bought, of clicked": auc(out["conversion"][clicked], test.bought[clicked]),
-        "bought, of all": auc(out["conversion"], test.bought),
+        "bought if clicked": auc(out["conversion"][clicked], test.bought[clicked]),
+        "bought at all": auc(out["conversion"], test.bought),
     }
 
 

@@ -154,7 +154,9 @@ def test_metrics_are_flat_numbers():
         balancer(losses).backward()
     found = monitor.metrics()
     assert {"monitor/grad_norm/a", "monitor/cos_min", "monitor/magnitude_similarity"} <= set(found)
-    assert {"monitor/share/a", "monitor/drift/a"} <= set(found), "also where every step is looked at"
+    assert {"monitor/share/a", "monitor/drift/a"} <= set(found), (
+        "also where every step is looked at"
+    )
     assert all(isinstance(value, float) for value in found.values())
 
 

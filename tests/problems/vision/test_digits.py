@@ -65,7 +65,9 @@ def test_a_model_of_one_task_has_only_that_head():
 
 
 def test_width_sets_the_number_of_shared_features():
-    sizes = [sum(p.numel() for p in digits(width=w).model(["left"]).parameters()) for w in (16, 32, 64)]
+    sizes = [
+        sum(p.numel() for p in digits(width=w).model(["left"]).parameters()) for w in (16, 32, 64)
+    ]
     assert sizes[0] < sizes[1] < sizes[2]
 
 

@@ -160,6 +160,12 @@ def test_data_list_says_no_where_something_is_missing(call, lost):
     assert done.exit_code == 0 and "pebbles: not there" in done.stdout
 
 
+@pytest.mark.parametrize("option", ["--root", "--data-root"])
+def test_the_place_is_named_by_either_word(call, option):
+    done = call("data", "check", NAME, option, "place")
+    assert done.exit_code == 0 and done.stdout.startswith("pebbles: all well")
+
+
 def test_data_list_takes_a_compressed_file_for_the_file(call):
     table = Path("place/pebbles/table.csv")
     table.rename("place/pebbles/table.csv.gz")

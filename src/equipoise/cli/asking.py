@@ -37,7 +37,8 @@ Options = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="of the problem; may be repeated"),
 ]
 Place = Annotated[
-    Path | None, typer.Option("--data-root", "--root", help=f"folder of the data sets; default: ${PLACE}")
+    Path | None,
+    typer.Option("--data-root", "--root", help=f"folder of the data sets; default: ${PLACE}"),
 ]
 
 

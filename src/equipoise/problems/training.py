@@ -1,4 +1,6 @@
-"""Optimisers and schedules of papers, as presets name them: ``"equipoise.problems.training:halved"``.
+"""What presets of papers have in common: optimisers, schedules, and lists of methods.
+
+Presets name optimisers and schedules as ``"equipoise.problems.training:halved"``.
 
 The length of a run is that of the study. What papers say in epochs is said here in parts of the run, so that
 a short run goes through the same rates.
@@ -14,6 +16,21 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
 # Of a rate that first rises.
 WARM_UP = 40_000
+# What Lin et al. (arXiv:2111.10603) compare; random weights are in every study.
+LIN2022 = [
+    "uw",
+    "dwa",
+    "imtl_l",
+    "moml",
+    "mgda",
+    "gradnorm",
+    "pcgrad",
+    "graddrop",
+    "imtl_g",
+    "gradvac",
+    "cagrad",
+    "rotograd",
+]
 
 
 def sgd_08(groups: Any, lr: float, weight_decay: float) -> Optimizer:

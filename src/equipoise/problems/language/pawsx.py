@@ -31,13 +31,14 @@ from equipoise.problems.language.text import Stamp, complaint, first_of, one_of,
 from equipoise.problems.metrics import accuracy
 from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Task
+from equipoise.problems.training import LIN2022
 
 LANGUAGES = ("en", "zh", "de", "es")
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lin2022": {
         "problem_options": {"network": "bert", "weights": "bert-base-multilingual-cased"},
-        "methods": ["uw", "dwa", "imtl_l", "rlw", "rgw", "mgda", "gradnorm", "pcgrad", "cagrad"],
+        "methods": LIN2022,
         "learning_rates": [1e-5, 2e-5, 5e-5],
         "optimizer": "torch.optim:Adam",
         "schedule": "constant",

@@ -28,6 +28,7 @@ from equipoise.problems.language.text import Stamp, broken, complaint, lines, on
 from equipoise.problems.language.words import convolutional, table
 from equipoise.problems.per_task import PerTask
 from equipoise.problems.tasks import Task
+from equipoise.problems.training import LIN2022
 
 LANGUAGES = ("en", "zh", "te", "vi")
 # fmt: off
@@ -43,7 +44,7 @@ MISSING = -1
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lin2022": {
         "problem_options": {"network": "bert", "weights": "bert-base-multilingual-cased"},
-        "methods": ["uw", "dwa", "imtl_l", "rlw", "rgw", "mgda", "gradnorm", "pcgrad", "cagrad"],
+        "methods": LIN2022,
         "learning_rates": [1e-5, 2e-5, 5e-5],
         "optimizer": "torch.optim:Adam",
         "schedule": "constant",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from equipoise.problems.training import LIN2022
+
 # All of them train so long.
 EPOCHS = 100
 _TRAINING = "equipoise.problems.training"
@@ -14,20 +16,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Epochs and schedule are not in the paper. Its best epoch may be one of the test data; here it is one
     # of validation.
     "lin2022": {
-        "methods": [
-            "uw",
-            "dwa",
-            "imtl_l",
-            "moml",
-            "mgda",
-            "gradnorm",
-            "pcgrad",
-            "graddrop",
-            "imtl_g",
-            "gradvac",
-            "cagrad",
-            "rotograd",
-        ],
+        "methods": LIN2022,
         "optimizer": "torch.optim:Adam",
         "schedule": "constant",
         "learning_rates": [0.001],

@@ -8,6 +8,7 @@ from typing import Any
 
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataSet, Recipe
+from equipoise.problems.training import LIN2022
 from equipoise.problems.vision import dense_layouts, dense_tasks, npy_folders, nyuv2_mat
 from equipoise.problems.vision.dense_networks import builder
 from equipoise.problems.vision.pictures import Pictures, complaints, held_out, reader
@@ -38,20 +39,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lin2022": {
         **_OPTIMISER,
         "protocol": "litmus",
-        "methods": [
-            "uw",
-            "dwa",
-            "imtl_l",
-            "moml",
-            "mgda",
-            "gradnorm",
-            "pcgrad",
-            "graddrop",
-            "imtl_g",
-            "gradvac",
-            "cagrad",
-            "rotograd",
-        ],
+        "methods": LIN2022,
         "learning_rates": [1e-4],
         "weight_decay": 1e-5,
         "seeds": 3,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equipoise.problems.base import Problem
+from equipoise.problems.training import LIN2022
 from equipoise.problems.vision.domain_folders import SIDE, Domains
 from equipoise.problems.vision.domains import domains_problem
 
@@ -28,20 +29,7 @@ DATA = (OFFICE31.data,)
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Epochs are not in the paper: those of its authors' code. A batch is 128 of each of three domains.
     "lin2022": {
-        "methods": [
-            "uw",
-            "dwa",
-            "imtl_l",
-            "moml",
-            "mgda",
-            "gradnorm",
-            "pcgrad",
-            "graddrop",
-            "imtl_g",
-            "gradvac",
-            "cagrad",
-            "rotograd",
-        ],
+        "methods": LIN2022,
         "learning_rates": [0.0001],
         "weight_decay": 0.00001,
         "seeds": 3,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice, zip_longest
 from pathlib import Path
 from runpy import run_path
@@ -215,3 +217,42 @@ def test_a_whole_copy_reads_as_before(fixture: Any) -> None:
     fixture.with_file(fixture.files[0], (fixture.whole / fixture.files[0]).read_bytes())
     assert alike(fixture.before, read(fixture.build))
     assert len(fixture.before) > 0
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """As somebody whose rights are checked, which those of root are not."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights of Unix")
+@every_fixture
+def test_what_may_not_be_read_is_told_with_its_name(fixture: Any, monkeypatch: Any) -> None:
+    # Below a folder that everybody may pass, which those of pytest are not.
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    try:
+        whole = place / "copy"
+        shutil.copytree(fixture.whole, whole, ignore=shutil.ignore_patterns("prepared"))
+        monkeypatch.setenv(PLACE, str(whole))
+        folders, files = list(whole.iterdir()), [whole / file for file in fixture.files[:4]]
+        told = {}
+        for path in (*folders, *files):
+            mode = path.stat().st_mode
+            path.chmod(0)
+            try:
+                with without_rights():
+                    told[path] = fixture.outcome(path, "closed", fixture.before)
+            finally:
+                path.chmod(mode)
+        # A file of labels that are not asked for is not read.
+        assert all(told[folder] for folder in folders) and any(told[file] for file in files)
+    finally:
+        shutil.rmtree(place)

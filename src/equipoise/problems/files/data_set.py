@@ -85,14 +85,20 @@ class DataSet:
             root: the folder that holds the data sets; None: that of the environment variable.
 
         Raises:
-            DataError: no folder was named, or it is not there.
+            DataError: no folder was named, it is not there, or it cannot be read.
         """
         place = root if root is not None else os.environ.get(PLACE, "")
         if not os.fspath(place):
             raise DataError(self.name, "no folder of data sets was named", self._remedy())
         found = Path(place).expanduser() / self.name
-        if not found.is_dir():
-            raise DataError(found, "there is no such folder", self._remedy())
+        try:
+            os.scandir(found).close()
+        except PermissionError as error:
+            raise DataError(
+                found, f"the folder cannot be read ({error.strerror})", "allow yourself to read it"
+            ) from None
+        except OSError:
+            raise DataError(found, "there is no such folder", self._remedy()) from None
         return found
 
     def file(self, name: str, root: StrPath | None = None) -> Path:

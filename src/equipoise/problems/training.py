@@ -32,6 +32,15 @@ LIN2022 = [
     "rotograd",
 ]
 
+# What Kirchdorfer et al. (arXiv:2408.07985) compare. Their own grid is not known to us; the rates are those of
+# Elich et al. below 0.05, where Adam still trains.
+KIRCHDORFER2024 = {
+    "methods": ["uw", "dwa", "gls", "imtl_l", "uw_o", "uw_so"],
+    "learning_rates": [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2],
+    "weight_decay": 1e-5,
+    "seeds": 3,
+}
+
 
 def sgd_08(groups: Any, lr: float, weight_decay: float) -> Optimizer:
     """Gradient descent with a momentum of 0.8 (Xin et al. on images)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from equipoise.problems.training import LIN2022
+from equipoise.problems.training import KIRCHDORFER2024, LIN2022
 
 # All of them train so long.
 EPOCHS = 100
@@ -44,15 +44,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "checkpoint": "loss",
         "problem_options": {"loss": "ce", "metrics": ["error"]},
     },
-    # The paper's own grid is not known to us; this is that of Elich et al. below 0.05, where Adam trains.
-    # Forty weights leave no grid for its protocol of weighting, so that fixed ones are tuned otherwise.
+    # Forty weights leave no grid for the paper's protocol, so that fixed ones are tuned otherwise.
     "kirchdorfer2024": {
-        "methods": ["uw", "dwa", "gls", "imtl_l", "uw_o", "uw_so"],
+        **KIRCHDORFER2024,
         "optimizer": "torch.optim:Adam",
         "schedule": f"{_TRAINING}:halved_in_thirty",
-        "learning_rates": [0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01],
-        "weight_decay": 0.00001,
-        "seeds": 3,
         "epochs": EPOCHS,
         "batch_size": 512,
         "checkpoint": "loss",

@@ -8,7 +8,7 @@ from typing import Any
 
 from equipoise.problems.base import Problem, SplitName
 from equipoise.problems.files import DataSet, Recipe
-from equipoise.problems.training import LIN2022
+from equipoise.problems.training import KIRCHDORFER2024, LIN2022
 from equipoise.problems.vision import cityscapes_folders, dense_layouts, dense_tasks, npy_folders
 from equipoise.problems.vision.dense_networks import builder
 from equipoise.problems.vision.dense_tasks import Answer
@@ -66,17 +66,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "seeds": 3,
         "problem_options": {"network": "segnet", "arch": "mtan"},
     },
-    # The paper's own grid is not known to us; this is that of Elich et al. below 0.05, where Adam still
-    # trains.
     "kirchdorfer2024": {
         **_OPTIMISER,
+        **KIRCHDORFER2024,
         "schedule": f"{_SCHEDULE}:halved_twice",
         "epochs": 300,
         "protocol": "weighting",
-        "methods": ["uw", "dwa", "gls", "imtl_l", "uw_o", "uw_so"],
-        "learning_rates": [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2],
-        "weight_decay": 1e-5,
-        "seeds": 3,
         "problem_options": {"augment": True},
         "sweep": {"network": ["segnet", "resnet50"]},
     },

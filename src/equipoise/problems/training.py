@@ -32,8 +32,8 @@ LIN2022 = [
     "rotograd",
 ]
 
-# What Kirchdorfer et al. (arXiv:2408.07985) compare. Their own grid is not known to us; the rates are those of
-# Elich et al. below 0.05, where Adam still trains.
+# What Kirchdorfer et al. (arXiv:2408.07985) compare. Their own grid is not known to us; the rates are those
+# of Elich et al. below 0.05, where Adam still trains.
 KIRCHDORFER2024 = {
     "methods": ["uw", "dwa", "gls", "imtl_l", "uw_o", "uw_so"],
     "learning_rates": [1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2],

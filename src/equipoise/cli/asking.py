@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from equipoise.problems import PROBLEMS
 from equipoise.problems.files import PLACE
 from equipoise.study import load, preset
 from equipoise.study.studies import QUICK
@@ -118,11 +117,6 @@ def place(root: Path | None) -> None:
     if not root.is_dir():
         raise ValueError(f"--data-root: there is no folder {str(root)!r}")
     os.environ[PLACE] = str(root.resolve())
-
-
-def known() -> str:
-    """The names of our problems."""
-    return ", ".join(PROBLEMS)
 
 
 def split(option: str, text: str | None) -> list[str] | None:

@@ -122,13 +122,21 @@ def run_command(
             )
         if len(specs) > 1:
             _refuse_early(specs)
-        compared = [
-            _study(spec, path, where_to, keep, report, quiet, as_json)
-            for spec, path in zip(specs, stores, strict=True)
-        ]
-        if len(stores) > 1:
-            _across(stores, report, as_json)
-        if not all(compared):
+        silent = quiet or as_json
+        results = []
+        for spec, path in zip(specs, stores, strict=True):
+            result = _study(spec, path, where_to, keep, report, silent)
+            results.append(result)
+            if not as_json:
+                _tell(result)
+            if result["nothing"]:
+                typer.echo(f"equipoise: nothing could be compared: {result['nothing']}", err=True)
+        across_all = _across(stores, report, silent=as_json) if len(stores) > 1 else None
+        if as_json:
+            told_each = [{k: v for k, v in each.items() if k != "nothing"} for each in results]
+            whole = {"studies": told_each, "across": across_all}
+            typer.echo(to_json(told_each[0] if across_all is None else whole))
+        if any(each["nothing"] for each in results):
             raise typer.Exit(1)
 
 
@@ -148,17 +156,17 @@ def _refuse_early(specs: list[Spec]) -> None:
 
 
 def _study(
-    spec: Spec, path: Path, where: Executor, keep: bool, report: bool, quiet: bool, as_json: bool
-) -> bool:
-    """Runs a study and tells its result; whether anything could be compared."""
-    listener = _listener(quiet or as_json)
+    spec: Spec, path: Path, where: Executor, keep: bool, report: bool, silent: bool
+) -> dict[str, Any]:
+    """Runs a study and returns its result, and why nothing could be compared, if so."""
+    listener = _listener(silent)
     try:
         with listener:
             run(spec, path, where, listener.told, keep=keep)
     except KeyboardInterrupt:
         _stopped(path)
     try:
-        return _finish(path, report, as_json)
+        return _finish(path, report)
     except KeyboardInterrupt:
         typer.echo(
             f"\nStopped. All trials are in {path}; 'equipoise report {path}' writes the report.",
@@ -167,16 +175,15 @@ def _study(
         raise typer.Exit(STOPPED) from None
 
 
-def _across(stores: list[Path], report: bool, as_json: bool) -> None:
-    """Tells what studies of several problems say together."""
-    if as_json:
-        typer.echo(to_json(summary_across(across(load(stores)))))
+def _across(stores: list[Path], report: bool, silent: bool) -> dict[str, Any]:
+    """What studies of several problems say together."""
     if report:
         from equipoise.report import write_across
 
         page = write_across(stores, stores[0].parent / "across.html")
-        if not as_json:
+        if not silent:
             typer.echo(f"Report across problems: {page}")
+    return summary_across(across(load(stores)))
 
 
 def _stopped(path: Path) -> None:
@@ -223,7 +230,7 @@ def need_report() -> None:
         )
 
 
-def _finish(path: Path, report: bool, as_json: bool) -> bool:
+def _finish(path: Path, report: bool) -> dict[str, Any]:
     page: Path | None = None
     with Store(path, read_only=True) as opened:
         found = findings(opened)
@@ -232,18 +239,15 @@ def _finish(path: Path, report: bool, as_json: bool) -> bool:
             from equipoise.report import write
 
             page = write(opened)
-    result = summary(found)
-    if as_json:
-        typer.echo(to_json({**result, "store": str(path), "report": page and str(page)}))
-    else:
-        for line in result["verdict"]:
-            typer.echo(line)
-        for advised in result["advice"]:
-            typer.echo(f"Next: {advised}")
-        for warning in result["warnings"]:
-            typer.echo(f"Careful: {warning['text']}")
-        if page is not None:
-            typer.echo(f"Report: {page}")
-    if nothing:
-        typer.echo(f"equipoise: nothing could be compared: {nothing}", err=True)
-    return not nothing
+    return {**summary(found), "store": str(path), "report": page and str(page), "nothing": nothing}
+
+
+def _tell(result: dict[str, Any]) -> None:
+    for line in result["verdict"]:
+        typer.echo(line)
+    for advised in result["advice"]:
+        typer.echo(f"Next: {advised}")
+    for warning in result["warnings"]:
+        typer.echo(f"Careful: {warning['text']}")
+    if result["report"] is not None:
+        typer.echo(f"Report: {result['report']}")

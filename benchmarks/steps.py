@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
     parser.add_argument("--methods", nargs="+", default=[card.id for card in cards])
-    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--tasks", type=int, help="heads; default: those of the workload")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
@@ -126,7 +126,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(
-        f"torch {torch.__version__}, {args.threads} threads, {args.tasks} tasks, {args.device}; "
+        f"torch {torch.__version__}, {args.threads} threads, {args.device}; "
         f"ratio to the plain sum, median of {args.rounds} rounds (lowest-highest)"
     )
     rows = []

@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--routes", nargs="+")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--tasks", type=int, help="heads; default: those of the workload")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--wall", action="store_true")
     args = parser.parse_args()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -197,15 +196,17 @@ class Crossed(TaskGradients):
         return self._third.combine(weights, scale)
 
 
+def cut_to(direction: list[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient of each tensor, from one ``Tensor[P]`` of all or one for each."""
+    if len(direction) == len(like) > 1:
+        return [_shaped(d, tensor) for d, tensor in zip(direction, like, strict=True)]
+    return cut(direction[0].flatten(), like)
+
+
 def cut(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Cuts ``Tensor[P]`` into the shapes and dtypes of the tensors."""
-    ends = [0]
-    for tensor in like:
-        ends.append(ends[-1] + entries_of(tensor))
-    return [
-        _shaped(flat[start:end], tensor)
-        for (start, end), tensor in zip(pairwise(ends), like, strict=True)
-    ]
+    pieces = flat.split_with_sizes([entries_of(tensor) for tensor in like])
+    return [_shaped(piece, tensor) for piece, tensor in zip(pieces, like, strict=True)]
 
 
 def entries_of(tensor: Tensor) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,12 +24,44 @@ class Reached:
         own: for each root, the leaves that it alone reaches, in the same order.
         sinks: the nodes through which DistributedDataParallel passed its outputs.
         half: whether something on the way is computed in float16.
+        entry: where all roots pass into what they share, where they meet in one node only.
     """
 
     common: list[Tensor]
     own: list[list[Tensor]]
     sinks: list[Any]
     half: bool
+    entry: Entry | None = None
+
+
+class Entry(NamedTuple):
+    """The one node through which all roots pass into what they share.
+
+    Attributes:
+        node: the uppermost shared node.
+    """
+
+    node: Any
+    first: Mapping[Any, int]
+    edges: Mapping[Any, Any]
+    shared: set[Any]
+    roots: int
+
+    def users(self) -> list[list[tuple[Any, int]]] | None:
+        """For each root, its nodes that use the entry, and at which of their inputs.
+
+        None where some root gets past it, or uses another output than the first.
+        """
+        users: list[list[tuple[Any, int]]] = [[] for _ in range(self.roots)]
+        for user, inputs in self.edges.items():
+            if user in self.shared:
+                continue
+            for position, (below, output) in enumerate(inputs):
+                if below is self.node and output == 0:
+                    users[self.first[user]].append((user, position))
+                elif below in self.shared:
+                    return None
+        return users if all(users) else None
 
 
 def reached(
@@ -81,12 +113,21 @@ def reached(
     own: list[list[Tensor]] = [[] for _ in roots]
     common: list[Tensor] = []
     for node in sorted(used, key=used.__getitem__):
-        variable: Tensor | None = getattr(node, "variable", None)
+        variable = leaf_of(node)
         if variable is not None:
             half = half or variable.dtype == torch.float16
             leaf = variable if instead is None else instead.get(variable, variable)
             (common if node in shared else own[first[node]]).append(leaf)
-    return Reached(common, own, list(sinks), half)
+    entry = None
+    if meeting and not sinks and all(node is meeting[0] for node in meeting):
+        entry = Entry(meeting[0], first, edges, shared, len(roots))
+    return Reached(common, own, list(sinks), half, entry)
+
+
+def leaf_of(node: Any) -> Tensor | None:
+    """The tensor of a node that accumulates gradients; None for any other node."""
+    variable: Tensor | None = getattr(node, "variable", None)
+    return variable
 
 
 def _behind(sink: Any, output: int) -> Any:

@@ -7,18 +7,19 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from equipoise.gradients import host
-from equipoise.gradients.base import Taken, TaskGradients, cut, entries_of
+from equipoise.gradients.base import Rows, Taken, TaskGradients, cut, cut_to, entries_of
 from equipoise.gradients.delivery import Delivery
+from equipoise.gradients.descent import Descent, descent
 from equipoise.gradients.features import Share
+from equipoise.gradients.gathering import Gathering
 from equipoise.gradients.passes import Found as Gradients
 from equipoise.gradients.passes import (
     LossScale,
     backward,
     down,
-    empty,
-    fill,
     through_heads,
     undisturbed,
     warn_of_overflow,
@@ -95,7 +96,7 @@ class AtParameters(TaskGradients):
     @property
     def found_without_heads(self) -> Found:
         """The shared parameters, for the losses of another batch whose heads get nothing."""
-        return self.found._replace(own=[[] for _ in self._step.names])
+        return self.found._replace(own=[[] for _ in self._step.names], entry=None)
 
     def _find(self) -> Found:
         present = self._step.present
@@ -119,58 +120,83 @@ class AtParameters(TaskGradients):
         leaves = [*found.shared, *(leaf for own in found.own for leaf in own)]
         factor = how.factor if how.factor is not None else how.scale.value if found.half else 1.0
         with undisturbed(leaves, found.sinks):
-            jacobian = self._jacobian(found, factor)
+            rows = self._gathered(found, factor)
             # The scale of a GradScaler is the user's: an overflow there skips the step.
-            while how.factor is None and found.half and not bool(jacobian.isfinite().all()):
+            while how.factor is None and found.half and not _finite(rows):
                 if not how.scale.lower():
                     break
                 factor = how.scale.value
-                jacobian = self._jacobian(found, factor)
+                rows = self._gathered(found, factor)
         if factor != 1.0:
             self._heads = [[g if g is None else g / factor for g in gs] for gs in self._heads]
-        sizes = [entries_of(p) for p in found.shared]
         if found.doubtful:
-            jacobian, sizes = self._told_apart(found, jacobian, sizes, factor)
-        unit = None if factor == 1.0 else jacobian.new_full((len(jacobian),), factor)
-        return Taken([jacobian], unit, sizes)
+            rows = self._told_apart(found, rows, factor)
+        unit = None if factor == 1.0 else rows[0].new_full((len(rows[0]),), factor)
+        return Taken(rows, unit, [entries_of(p) for p in self.found.shared])
 
-    def _jacobian(self, found: Found, factor: float) -> Tensor:
-        """Row k the gradient of task k, times ``factor``, and the gradients of the tasks' own parameters."""
-        jacobian = empty(len(self._step.names), found.shared)
-        self._heads = [[] for _ in found.own]
-        rows = self._rows_from_features if self._share is not None else self._rows
-        waiting = []
+    def rows(self) -> Rows:
+        """See :meth:`TaskGradients.rows`; in one piece ``Tensor[K, P]``."""
+        rows, unit, sizes = self.taken()
+        if len(rows) > 1:
+            wide = max((part.dtype for part in rows), key=lambda d: torch.finfo(d).bits)
+            joined = torch.cat([part.flatten(1).to(wide) for part in rows], 1)
+            self._taken = Taken([joined], unit, sizes)
+        return super().rows()
+
+    def _gathered(self, found: Found, factor: float) -> Rows:
+        """The task gradients times ``factor``; those of the tasks' own parameters are kept beside."""
         ranks = self._how.ranks if self._how.average else None
-        for k, gradients in enumerate(rows(found, factor)):
-            if gradients is None:
-                jacobian[k].zero_()
-            else:
-                if ranks is None and all(g is None for g in gradients):
-                    raise ValueError(
-                        f"the gradient of loss '{self._step.names[k]}' is None for every shared parameter: "
-                        "it does not depend on them. Leave the loss out of the balancer and add it to the "
-                        "result"
-                    )
-                self._sparse.update(fill(jacobian[k], gradients, found.shared))
-            if ranks is not None:
-                # Under way while the next task's pass runs.
-                waiting.append(ranks.mean_in_place(jacobian[k]))
-        for finish in waiting:
-            finish()
-        return jacobian
+        names = self._step.names
+        gathering = Gathering(
+            len(names), found.shared, None if ranks is None else ranks.mean_in_place
+        )
+        self._heads = [[] for _ in found.own]
+        for k, gradients in self._passes(found, factor, gathering):
+            if gradients is not None and ranks is None and all(g is None for g in gradients):
+                raise ValueError(
+                    f"the gradient of loss '{names[k]}' is None for every shared parameter: it does not "
+                    "depend on them. Leave the loss out of the balancer and add it to the result"
+                )
+            gathering.take_row(k, gradients)
+            del gradients
+        rows = gathering.rows()
+        self._sparse = gathering.sparse
+        return rows
 
-    def _rows(self, found: Found, factor: float) -> Iterator[Gradients | None]:
-        """One backward pass a task, through its head and the shared parameters."""
-        shared = found.shared
-        last = max(k for k, loss in enumerate(self._step.losses) if loss is not None)
-        for k, loss in enumerate(self._step.losses):
-            if loss is None:
-                yield None
-                continue
-            keep = self._keeps(factor) or k != last
-            got = self._gradient(k, loss, [*shared, *found.own[k]], factor, keep)
-            self._heads[k] = got[len(shared) :]
-            yield got[: len(shared)]
+    def _passes(
+        self, found: Found, factor: float, gathering: Gathering
+    ) -> Iterator[tuple[int, Gradients | None]]:
+        """The gradients of one task after the other."""
+        step, share = self._step, self._share
+        keep = self._keeps(factor)
+        descent = self._descent(found)
+        last = max(k for k, loss in enumerate(step.losses) if loss is not None)
+        if share is None and descent is None:
+            for k, loss in enumerate(step.losses):
+                yield k, None if loss is None else self._pass(k, loss, factor, keep or k != last)
+            return
+        if descent is None:
+            assert share is not None
+            below: Sequence[Tensor | GradientEdge] = share.features
+            upstream = self._heads_of_views(share, found, factor, keep)
+        else:
+            if share is None:
+                upstream = descent.through_heads(step, found.own, factor, keep, self._heads)
+            else:
+                upstream = self._heads_of_views(share, found, factor, keep)
+            below = descent.bring(upstream, found.shared, gathering)
+            if not below:
+                return
+        for k, incoming in enumerate(upstream):
+            more = keep or k != last
+            yield k, incoming and down(below, incoming, found.shared, keep_graph=more)
+
+    def _pass(self, k: int, loss: Tensor, factor: float, keep: bool) -> Gradients:
+        """One backward pass, through the head of task k and the shared parameters."""
+        shared = self.found.shared
+        got = self._gradient(k, loss, [*shared, *self.found.own[k]], factor, keep)
+        self._heads[k] = got[len(shared) :]
+        return got[: len(shared)]
 
     def _gradient(
         self, k: int, loss: Tensor, tensors: Sequence[Tensor], factor: float, keep: bool
@@ -178,47 +204,49 @@ class AtParameters(TaskGradients):
         """The gradient of the loss of task k, times ``factor``."""
         return backward(loss, tensors, factor, keep_graph=keep)
 
+    def _descent(self, found: Found) -> Descent | None:
+        """The way down a chain of layers below the heads, if there is one."""
+        return None if found.doubtful else descent(found.entry, self._share, self._finder.trust)
+
     def _keeps(self, factor: float) -> bool:
         # A pass in float16 may have to be made again.
         return self._how.keep_graph or (self._how.factor is None and factor != 1.0)
 
-    def _rows_from_features(self, found: Found, factor: float) -> Iterator[Gradients | None]:
-        """All heads in one backward pass, then one pass a task from the shared features down."""
-        share, step, keep = self._share, self._step, self._keeps(factor)
-        assert share is not None
+    def _heads_of_views(
+        self, share: Share, found: Found, factor: float, keep: bool
+    ) -> list[Gradients | None]:
+        """All heads in one backward pass: for each task the gradients at its views of the features."""
+        step = self._step
         here = [k for k, loss in enumerate(step.losses) if loss is not None]
         views = share.views_of([step.names[k] for k in here])
         own = [found.own[k] for k in here]
-        upstream, heads = through_heads(step.present, views, own, factor, keep_graph=keep)
-        self._heads = [heads.pop(0) if k in here else [] for k in range(len(step.names))]
-        for k in range(len(step.names)):
-            if k in here:
-                more = keep or k != here[-1]
-                yield down(share.features, upstream.pop(0), found.shared, keep_graph=more)
-            else:
-                yield None
+        upstream: list[Gradients | None] = [None] * len(step.names)
+        at_views, heads = through_heads(step.present, views, own, factor, keep_graph=keep)
+        for k, arrived, of_task in zip(here, at_views, heads, strict=True):
+            upstream[k], self._heads[k] = arrived, of_task
+        return upstream
 
-    def _told_apart(
-        self, found: Found, jacobian: Tensor, sizes: list[int], factor: float
-    ) -> tuple[Tensor, list[int]]:
-        """Takes out of the Jacobian what turns out to belong to heads."""
-        pieces = list(torch.split(jacobian, sizes, dim=1))
-        moved = torch.stack([piece.ne(0).any(1) for piece in pieces], dim=1).tolist()
+    def _told_apart(self, found: Found, rows: Rows, factor: float) -> Rows:
+        """Takes out of the rows what turns out to belong to heads."""
+        sizes = [entries_of(p) for p in found.shared]
+        joined = len(rows) < len(sizes)
+        pieces = list(torch.split(rows[0], sizes, dim=1)) if joined else rows
+        moved = torch.stack([part.flatten(1).ne(0).any(1) for part in pieces], dim=1).tolist()
         self._found, heads = self._finder.told_apart(found, self._step.names, moved)
         for tensor, piece, k in zip(found.shared, pieces, heads, strict=True):
             if k >= 0:
-                self._heads[k].append(cut(piece[k] / factor, [tensor])[0])
+                self._heads[k].append(cut(piece[k].flatten() / factor, [tensor])[0])
         kept = [piece for piece, k in zip(pieces, heads, strict=True) if k < 0]
         if len(kept) == len(pieces):
-            return jacobian, sizes
-        return torch.cat(kept, 1), [piece.shape[1] for piece in kept]
+            return rows
+        return [torch.cat(kept, 1)] if joined else kept
 
     def overflows(self) -> bool:
         """Whether some task gradient left the range of float16, or the factor was too large for it."""
         asked = self._how.factor is not None
         if not asked and not self.found.half:
             return False
-        if all(bool(part.isfinite().all()) for part in self.taken().rows):
+        if _finite(self.taken().rows):
             return False
         if not asked:
             warn_of_overflow()
@@ -226,9 +254,9 @@ class AtParameters(TaskGradients):
 
     def overflowed(self) -> Tensor:
         """The loss with its gradients as they came, for a GradScaler to find them not finite."""
-        (rows,), _, _ = self.taken()
         ones = torch.ones_like(self._step.values)
-        return self._deliver(rows.sum(0), ones, ones, self._how.factor or 1.0)
+        summed = [part.sum(0) for part in self.taken().rows]
+        return self._deliver(summed, ones, ones, self._how.factor or 1.0)
 
     def deliver(
         self,
@@ -257,17 +285,18 @@ class AtParameters(TaskGradients):
         if direction is None:
             assert weights is not None
             direction = gradients.combine(weights)
-        (flat,) = direction
-        return self._deliver(flat, heads, shown, factor)
+        return self._deliver(direction, heads, shown, factor)
 
-    def _deliver(self, flat: Tensor, heads: Tensor, shown: Tensor, factor: float) -> Tensor:
+    def _deliver(
+        self, direction: list[Tensor], heads: Tensor, shown: Tensor, factor: float
+    ) -> Tensor:
         found = self.found
         if factor != 1.0:
-            flat, heads = flat * factor, heads * factor
-        gradients: list[Tensor | None] = [
-            g.to_sparse(1) if p in self._sparse else g
-            for p, g in zip(found.shared, cut(flat, found.shared), strict=True)
-        ]
+            direction, heads = [d * factor for d in direction], heads * factor
+        gradients: list[Tensor | None] = [*cut_to(direction, found.shared)]
+        if self._sparse:
+            each = zip(found.shared, cut_to(direction, found.shared), strict=True)
+            gradients = [g.to_sparse(1) if p in self._sparse else g for p, g in each]
         rest: dict[Tensor, Tensor] = {}
         factors: Any = heads.tolist() if host.at_hand(heads) else heads.unbind()
         for leaves, of_task, by in zip(found.own, self._heads, factors, strict=True):
@@ -295,3 +324,7 @@ class AtParameters(TaskGradients):
     def _behind(self, shown: Tensor, leaves: list[Tensor], gradients: Gradients) -> Tensor:
         value, once = self._step.light().weighted(shown), not self._how.keep_graph
         return Delivery(leaves, gradients, self.found.sinks, once=once).behind(value)
+
+
+def _finite(rows: Rows) -> bool:
+    return all(bool(part.isfinite().all()) for part in rows)

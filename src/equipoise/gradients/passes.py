@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import grad
+from torch.autograd.graph import GradientEdge
 
 NO_REENTRANT = (
     "reentrant activation checkpointing hides its parameters and gives no task gradients of them: use "
@@ -109,14 +110,66 @@ def through_heads(
     ]
 
 
+def to_entry(
+    losses: Sequence[Tensor],
+    entry: GradientEdge,
+    users: Sequence[Sequence[tuple[Any, int]]],
+    own: Sequence[Sequence[Tensor]],
+    scale: float,
+    *,
+    keep_graph: bool,
+) -> tuple[Found, list[Found]]:
+    """One backward pass of all heads down to the node through which they reach what is shared.
+
+    Args:
+        losses: scalars, one a task.
+        entry: the node.
+        users: for each task, the nodes of its head that use it, and at which of their inputs.
+        own: for each task, its own parameters.
+        scale: what the losses are multiplied with.
+        keep_graph: whether the graph outlives the pass.
+
+    Returns:
+        For each task the gradient at the entry, and those of its parameters.
+    """
+    arrived: Found = [None] * len(losses)
+
+    def watch(task: int, position: int) -> Callable[[Sequence[Tensor | None], Any], None]:
+        def note(gradients: Sequence[Tensor | None], _: Any) -> None:
+            new, old = gradients[position], arrived[task]
+            if new is not None:
+                arrived[task] = new if old is None else old + new
+
+        return note
+
+    watched = [
+        node.register_hook(watch(task, position))
+        for task, of_task in enumerate(users)
+        for node, position in of_task
+    ]
+    inputs: list[Any] = [entry, *(p for task in own for p in task)]
+    starts = [torch.full_like(loss, scale) for loss in losses]
+    try:
+        _, *rest = grad(list(losses), inputs, starts, retain_graph=keep_graph, allow_unused=True)
+    finally:
+        for handle in watched:
+            handle.remove()
+    got = iter(rest)
+    return arrived, [[next(got) for _ in task] for task in own]
+
+
 def down(
-    features: Sequence[Tensor], incoming: Found, tensors: Sequence[Tensor], *, keep_graph: bool
+    outputs: Sequence[Tensor | GradientEdge],
+    incoming: Found,
+    tensors: Sequence[Tensor],
+    *,
+    keep_graph: bool,
 ) -> Found:
-    """One pass from the features down, started with their gradients."""
-    pairs = [(f, g) for f, g in zip(features, incoming, strict=True) if g is not None]
+    """One pass from some outputs down, started with their gradients."""
+    pairs = [(f, g) for f, g in zip(outputs, incoming, strict=True) if g is not None]
     starts = [g for _, g in pairs]
-    outputs = [f for f, _ in pairs]
-    return list(grad(outputs, list(tensors), starts, retain_graph=keep_graph, allow_unused=True))
+    reached: list[Any] = [f for f, _ in pairs]
+    return list(grad(reached, list(tensors), starts, retain_graph=keep_graph, allow_unused=True))
 
 
 def fill(row: Tensor, found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
@@ -126,14 +179,15 @@ def fill(row: Tensor, found: Sequence[Tensor | None], like: Sequence[Tensor]) ->
         The parameters whose gradients are sparse.
     """
     pieces = [
-        row.new_zeros(p.numel() * (2 if p.is_complex() else 1)) if g is None else _flat(g, row)
+        row.new_zeros(p.numel() * (2 if p.is_complex() else 1)) if g is None else flat_as(g, row)
         for g, p in zip(found, like, strict=True)
     ]
     torch.cat(pieces, out=row)
     return [p for p, g in zip(like, found, strict=True) if g is not None and g.layout is _SPARSE]
 
 
-def _flat(gradient: Tensor, row: Tensor) -> Tensor:
+def flat_as(gradient: Tensor, row: Tensor) -> Tensor:
+    """A gradient in one row of real numbers, in another tensor's dtype and on its device."""
     if gradient.dtype is row.dtype and gradient.layout is torch.strided:
         return gradient.reshape(-1).to(row.device)
     if gradient.is_sparse:

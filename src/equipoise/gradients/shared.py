@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from equipoise.gradients.graph import Reached, hides, reached
+from equipoise.gradients.chain import Trust
+from equipoise.gradients.graph import Entry, Reached, hides, reached
 from equipoise.gradients.passes import NO_REENTRANT
 from equipoise.gradients.ranks import Ranks
 
@@ -31,6 +32,7 @@ class Found(NamedTuple):
         doubtful: whether some tensor in ``shared`` may be a head, which only gradients can tell.
         sinks: nodes through which DistributedDataParallel passed its outputs.
         half: whether something is computed in float16.
+        entry: the node through which all losses reach what is shared, where they meet in one only.
     """
 
     shared: list[Tensor]
@@ -39,6 +41,7 @@ class Found(NamedTuple):
     doubtful: bool
     sinks: list[Any]
     half: bool
+    entry: Entry | None = None
 
 
 class SharedParameters:
@@ -50,6 +53,9 @@ class SharedParameters:
 
     Args:
         named: a module or parameters; None to find them.
+
+    Attributes:
+        trust: in chains of layers below the heads.
     """
 
     def __init__(self, named: nn.Module | Sequence[Tensor] | None) -> None:
@@ -62,6 +68,7 @@ class SharedParameters:
         # Heads told by their gradients, and their tasks.
         self._heads: dict[Tensor, str] = {}
         self._beside: dict[tuple[str, ...], bool] = {}
+        self.trust = Trust()
 
     @property
     def named(self) -> list[Tensor]:
@@ -72,7 +79,7 @@ class SharedParameters:
 
     def __getstate__(self) -> dict[str, Any]:
         # What was found are another network's parameters for a copy.
-        return {**self.__dict__, "_seen": {}, "_heads": {}, "_beside": {}}
+        return {**self.__dict__, "_seen": {}, "_heads": {}, "_beside": {}, "trust": Trust()}
 
     def find(
         self,
@@ -118,7 +125,8 @@ class SharedParameters:
             return Found(got.own[0], [[]], BY_GRAPH, False, got.sinks, got.half)
         own = [[p for p in of_task if p not in self._seen] + loose for of_task in got.own]
         doubtful = joined and any(p not in self._seen for p in shared)
-        return Found(shared, own, BY_GRAPH, doubtful, got.sinks, got.half)
+        entry = None if doubtful or loose else got.entry
+        return Found(shared, own, BY_GRAPH, doubtful, got.sinks, got.half, entry)
 
     def told_apart(
         self, found: Found, names: Sequence[str], moved: list[list[bool]]

@@ -275,8 +275,9 @@ def main(given: Sequence[str] | None = None) -> None:
             for row in compare(work, method, wanted, args):
                 rows.append(row)
                 print(line(row), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        if args.json:
+            # After every workload: a run takes long, and may be stopped.
+            args.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

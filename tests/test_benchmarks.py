@@ -93,19 +93,20 @@ def test_what_an_engine_keeps_between_steps_counts() -> None:
     assert memory.peak(build_one, "cpu") == pytest.approx(memory.STEPS, abs=0.01)
 
 
-def test_the_page_shows_the_quickest_setting_of_a_library() -> None:
+def test_the_page_shows_the_best_setting_of_a_library() -> None:
     speed = _speed()
     at = {"method": "mgda", "workload": "mlp", "tasks": 4, "low": 1.0, "high": 9.0, "mib": 20.0}
     rows = [
         {**at, "engine": "parameters", "ratio": 2.0, "difference": 0.0},
         {**at, "engine": "torchjd", "ratio": 4.0, "difference": 1e-3},
-        {**at, "engine": "torchjd_1", "ratio": 3.0, "difference": 2e-3},
+        {**at, "engine": "torchjd_1", "ratio": 3.0, "difference": 2e-3, "mib": 30.0},
         {**at, "engine": "libmtl", "refused": "it is absent"},
     ]
     lines = speed.lines_of(rows)
     assert [line.engine for line in lines] == ["parameters", "torchjd", "libmtl"]
-    assert speed.ratio(speed.the_row(rows, lines[1], "mlp")) == "3.00 (1.0–9.0)"
-    assert speed.mib(speed.the_row(rows, lines[2], "mlp")) == "–"
+    assert speed.ratio(speed.the_row(rows, lines[1], "mlp", "ratio")) == "3.00 (1.0–9.0)"
+    assert speed.mib(speed.the_row(rows, lines[1], "mlp", "mib")) == "20.0"
+    assert speed.mib(speed.the_row(rows, lines[2], "mlp", "mib")) == "–"
     said = "\n".join(speed.agreement(rows))
     assert "2e-03" in said and "it is absent" in said
 

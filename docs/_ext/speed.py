@@ -57,15 +57,15 @@ def lines_of(rows: Rows, methods: Iterable[str | None] = ()) -> list[Line]:
     return list(found)
 
 
-def the_row(rows: Rows, line: Line, workload: str) -> dict[str, Any] | None:
-    """The numbers of a line on a workload; of TorchJD's settings, the quickest."""
+def the_row(rows: Rows, line: Line, workload: str, best: str) -> dict[str, Any] | None:
+    """The numbers of a line on a workload; of TorchJD's settings, those with the least of ``best``."""
     found = [
         row
         for row in rows
         if row["method"] == line.method and row["workload"] == workload and "refused" not in row
         if row["engine"] in (SETTINGS if line.engine == "torchjd" else (line.engine,))
     ]
-    return min(found, key=lambda row: row["ratio"], default=None)
+    return min(found, key=lambda row: row[best], default=None)
 
 
 def ratio(row: Mapping[str, Any] | None) -> str:
@@ -80,8 +80,9 @@ def mib(row: Mapping[str, Any] | None) -> str:
     return "–" if row is None else f"{row['mib']:.2f}" if row["mib"] < 1 else f"{row['mib']:.1f}"
 
 
-def table(rows: Rows, lines: list[Line], cell: Any) -> list[str]:
-    """The lines of a list-table, a column for each workload."""
+def table(rows: Rows, lines: list[Line], which: str) -> list[str]:
+    """The lines of a list-table of ``time`` or ``memory``, a column for each workload."""
+    best, cell = {"time": ("ratio", ratio), "memory": ("mib", mib)}[which]
     workloads = {row["workload"]: row["tasks"] for row in rows}
     text = [
         ".. list-table::",
@@ -97,7 +98,7 @@ def table(rows: Rows, lines: list[Line], cell: Any) -> list[str]:
         name = f":ref:`{line.method} <method-{line.method}>`" if line.method else ""
         text.append(f"   * - {name if line.method != before else ''}")
         text.append(f"     - {ENGINES[line.engine]}")
-        text += [f"     - {cell(the_row(rows, line, workload))}" for workload in workloads]
+        text += [f"     - {cell(the_row(rows, line, workload, best))}" for workload in workloads]
         before = line.method
     return [*text, ""]
 
@@ -136,14 +137,14 @@ def agreement(rows: Rows) -> list[str]:
 
 
 def summary(run: Mapping[str, Any]) -> str:
-    """The run in two sentences."""
+    """Machine, versions, date and command."""
     versions = ", ".join(f"{NAMES[name]} {number}" for name, number in run["versions"].items())
     day = date.fromisoformat(run["date"])
     cores, threads = run["cores"], run["threads"]
     text = (
         f"{run['machine']}, {cores} core{'s'[: cores > 1]}, {threads} thread{'s'[: threads > 1]}; "
         f"{versions}; {day.day} {day:%B %Y}. Median of {run['rounds']} rounds, lowest and highest in "
-        "brackets."
+        f"brackets: ``{run['command']}``."
     )
     return " ".join([text, *(f"{why}." for why in run["absent"].values())])
 
@@ -168,7 +169,7 @@ class SpeedTable(SphinxDirective):
         else:
             rows = found["rows"]
             some = [None, *methods] if methods else []
-            lines = table(rows, lines_of(rows, some), {"time": ratio, "memory": mib}[which])
+            lines = table(rows, lines_of(rows, some), which)
         return self.parse_text_to_nodes("\n".join(lines))
 
 

@@ -52,8 +52,9 @@ METHODS = (
 )
 
 # How far, relative to its length, the trunk's gradient may lie from ours. Solvers that stop early differ by a
-# few per cent (MGDA of TorchJD, CAGrad of LibMTL); another definition of a method by far more.
-TOLERANCE = 0.1
+# few per cent (CAGrad of LibMTL: 5), another definition of a method by far more. TorchJD's MGDA stops after
+# 100 iterations of Frank-Wolfe: with forty tasks it is 19 per cent off, after 1000 iterations 4, after 20000 1.
+TOLERANCE, TOLERANCES = 0.1, {"mgda": 0.3}
 
 # They project on the other tasks in random order, which is of no matter for two tasks: these are compared.
 SHUFFLED = ("pcgrad", "gradvac")
@@ -99,7 +100,7 @@ def check(work: Workload, method: str, chosen: Sequence[str]) -> dict[str, dict[
             continue
         off = float((got - want).norm() / want.norm())
         found[engine] = {"difference": off}
-        if not off <= TOLERANCE:
+        if not off <= TOLERANCES.get(method, TOLERANCE):
             found[engine]["refused"] = f"it computes something else: {off:.0%} off"
     return found
 

@@ -53,7 +53,7 @@ METHODS = (
 
 # How far, relative to its length, the trunk's gradient may lie from ours. Solvers that stop early differ by a
 # few per cent (CAGrad of LibMTL: 5), another definition of a method by far more. TorchJD's MGDA stops after
-# 100 iterations of Frank-Wolfe: with forty tasks it is 19 per cent off, after 1000 iterations 4, after 20000 1.
+# 100 iterations of Frank-Wolfe: with forty tasks it is 19 per cent off, after 1000 iterations 4.
 TOLERANCE, TOLERANCES = 0.1, {"mgda": 0.3}
 
 # They project on the other tasks in random order, which is of no matter for two tasks: these are compared.

@@ -45,7 +45,7 @@ docs: .venv/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 bench: .venv/.dev
-	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/steps.py --json docs/speed.json
 	$(BIN)/python benchmarks/solvers.py
 
 format: .venv/.dev

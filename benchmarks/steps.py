@@ -1,69 +1,69 @@
-"""Milliseconds of a training step, method by method and route by route, against the plain sum.
+"""What a training step costs, engine by engine, against the plain sum: time and peak memory.
 
-Every pair is measured in one process, a block of plain steps and a block of balanced steps in turn, so that
-a busy machine slows both. The ratio is the median over the rounds.
+All engines run in one process and take turns: a block of plain steps, a block of the engine's, so that a
+busy machine slows both. The ratio is the median over the rounds, with the lowest and highest; that of the
+plain sum to itself tells the machine's noise. Before anything is timed, each engine takes a step from the
+same weights, and the gradients of the trunk are compared with ours: an engine that computes something else
+is not timed. TorchJD and LibMTL take part where they can be imported.
 
     python benchmarks/steps.py --workloads tiny_mlp --methods ew mgda --rounds 7
+    python benchmarks/steps.py --json docs/speed.json
     python benchmarks/steps.py --profile mgda --route parameters --workloads tiny_mlp
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import datetime
+import importlib.metadata
 import json
+import os
+import platform
+import random
+import shlex
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+# Before torch is imported. Threads that spin while they wait for each other lose their cores to other
+# processes: on a busy machine a step of less than a millisecond then takes a hundred.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The profiler tells of every start and stop.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 
+import engines
 import equipoise
+from engines import Step
+from memory import peak
 from workloads import WORKLOADS, Workload, build
 
 # Seconds that a block of steps should take, long against the clock and short against a busy spell.
-BLOCK = 0.25
+BLOCK = 0.2
+
+METHODS = (
+    *("ew", "uw_so", "famo"),
+    *("mgda", "upgrad", "cagrad", "pcgrad", "imtl_g", "aligned_mtl"),
+)
+
+# How far, relative to its length, the trunk's gradient may lie from ours. Solvers that stop early differ by a
+# few per cent (CAGrad of LibMTL: 5), another definition of a method by far more. TorchJD's MGDA stops after
+# 100 iterations of Frank-Wolfe: with forty tasks it is 19 per cent off, after 1000 iterations 4.
+TOLERANCE, TOLERANCES = 0.1, {"mgda": 0.3}
+
+# They project on the other tasks in random order, which is of no matter for two tasks: these are compared.
+SHUFFLED = ("pcgrad", "gradvac")
+
+# What an engine raises where it cannot take part: a solver is missing, a method does not take the tasks.
+REFUSALS = (ImportError, ValueError, RuntimeError)
 
 
-def routes_of(needs: str) -> list[str]:
-    """The ways a method can be called."""
-    if needs == "losses":
-        return ["losses"]
-    if needs in ("gramian", "jacobian"):
-        return ["features", "parameters", "parameters.backward"]
-    return []
-
-
-def stepper(work: Workload, method: str | None, route: str) -> Callable[[], None]:
-    """One training step; ``method`` None is the plain sum."""
-    optimizer = torch.optim.SGD(work.parameters(), lr=1e-4)
-    balancer = None
-    if method is not None:
-        balancer = equipoise.Balancer(method, list(work.heads))
-        if groups := balancer.param_groups(lr=1e-4):
-            for group in groups:
-                optimizer.add_param_group(group)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        features = work.trunk(work.batch)
-        if balancer is not None and route == "features":
-            views = balancer.share(features)
-        else:
-            views = dict.fromkeys(work.heads, features)
-        losses = work.losses(views)
-        if balancer is None:
-            torch.autograd.backward(sum(losses.values(), start=features.new_zeros(())))
-        elif route == "parameters.backward":
-            balancer.backward(losses)
-        else:
-            torch.autograd.backward(balancer(losses))
-        optimizer.step()
-
-    return step
-
-
-def timed(step: Callable[[], None], count: int, device: str) -> float:
+def timed(step: Step, count: int, device: str) -> float:
     """Seconds per step."""
     start = time.perf_counter()
     for _ in range(count):
@@ -73,23 +73,145 @@ def timed(step: Callable[[], None], count: int, device: str) -> float:
     return (time.perf_counter() - start) / count
 
 
-def measure(work: Workload, method: str, route: str, rounds: int, device: str) -> dict[str, float]:
-    """The ratio of a method's step to the plain one."""
-    plain, balanced = stepper(work, None, ""), stepper(work, method, route)
-    for step in (plain, balanced):
-        timed(step, 3, device)
-    count = max(1, int(BLOCK / timed(plain, 3, device)))
-    ratios, milliseconds = [], []
+def gradient(work: Workload, method: str, engine: str) -> torch.Tensor:
+    """What one step leaves in the trunk."""
+    own = copy.deepcopy(work)
+    torch.manual_seed(0)
+    random.seed(0)
+    engines.stepper(own, method, engine)()
+    return torch.cat([p.grad.flatten() for p in own.trunk.parameters()]).double()
+
+
+def check(work: Workload, method: str, chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How far each engine's gradient lies from that of ``parameters``, or why the engine is not timed.
+
+    On the losses route there is nothing to compare with, and at the features it is a variant's gradient.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    want = None
+    for engine in sorted(chosen, key=lambda name: name != "parameters"):
+        try:
+            got = gradient(work, method, engine)
+            if engine in ("losses", "features"):
+                continue
+            want = gradient(work, method, "parameters") if want is None else want
+        except REFUSALS as error:
+            found[engine] = {"refused": f"{type(error).__name__}: {error}".splitlines()[0]}
+            continue
+        off = float((got - want).norm() / want.norm())
+        found[engine] = {"difference": off}
+        if not off <= TOLERANCES.get(method, TOLERANCE):
+            found[engine]["refused"] = f"it computes something else: {off:.0%} off"
+    return found
+
+
+def race(
+    plain: Step, steps: Mapping[str, Step], rounds: int, block: float, device: str
+) -> dict[str, dict[str, float]]:
+    """The ratio of each step to the plain one."""
+    counts: dict[str, int] = {}
+    for engine, step in (("", plain), *steps.items()):
+        timed(step, 2, device)
+        counts[engine] = max(1, round(block / timed(step, 2, device)))
+    seconds: dict[str, list[tuple[float, float]]] = {engine: [] for engine in steps}
     for _ in range(rounds):
-        base = timed(plain, count, device)
-        own = timed(balanced, count, device)
-        ratios.append(own / base)
-        milliseconds.append(own * 1e3)
+        for engine, step in steps.items():
+            # One step each that is not counted: the caches hold what the other left.
+            timed(plain, 1, device)
+            base = timed(plain, counts[""], device)
+            timed(step, 1, device)
+            seconds[engine].append((timed(step, counts[engine], device), base))
+    return {engine: _summary(pairs) for engine, pairs in seconds.items()}
+
+
+def _summary(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    ratios = [own / base for own, base in pairs]
     return {
         "ratio": statistics.median(ratios),
         "low": min(ratios),
         "high": max(ratios),
-        "milliseconds": statistics.median(milliseconds),
+        "milliseconds": statistics.median(own for own, _ in pairs) * 1e3,
+    }
+
+
+def compare(
+    work: Workload, method: str | None, wanted: Sequence[str], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """A row for each engine of a method; the plain sum against itself where there is no method."""
+    names = ["plain"] if method is None else engines.engines_of(method)
+    chosen = [name for name in names if name in wanted]
+    at = {"workload": work.name, "tasks": len(work.heads), "method": method}
+    rows: dict[str, dict[str, Any]] = {name: {**at, "engine": name} for name in chosen}
+    if method is not None:
+        judged = build(work.name, 2, args.device) if method in SHUFFLED else work
+        for name, verdict in check(judged, method, chosen).items():
+            rows[name].update(verdict)
+    runs = [name for name in chosen if "refused" not in rows[name]]
+    steps = {name: engines.stepper(copy.deepcopy(work), method, name) for name in runs}
+    plain = engines.stepper(copy.deepcopy(work), None, "plain")
+    for name, numbers in race(plain, steps, args.rounds, args.block, args.device).items():
+        own = copy.deepcopy(work)
+        mib = peak(lambda name=name, own=own: engines.stepper(own, method, name), args.device)
+        rows[name].update(numbers, mib=mib)
+    peers = [name for name in runs if name in engines.TORCHJD]
+    if peers:
+        rows[min(peers, key=lambda name: rows[name]["ratio"])]["best"] = True
+    return list(rows.values())
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row as it is printed."""
+    text = f"{row['workload']:<12}{row['method'] or 'sum':<14}{row['engine']:<16}"
+    if "refused" in row:
+        return f"{text}not timed: {row['refused']}"
+    span = f"({row['low']:.2f}-{row['high']:.2f})"
+    off = f"{row['difference']:.0e}" if "difference" in row else ""
+    mark = "  TorchJD's best" if row.get("best") else ""
+    return (
+        f"{text}{row['ratio']:>7.2f} {span:<14}{row['milliseconds']:>9.2f}{row['mib']:>9.2f}"
+        f"{off:>7}{mark}"
+    )
+
+
+def processor(device: str) -> str:
+    """The model of the processor, and of the GPU where one is used."""
+    info = Path("/proc/cpuinfo")
+    model = platform.processor() or platform.machine()
+    if info.exists():
+        for entry in info.read_text(encoding="utf-8").splitlines():
+            if entry.startswith("model name"):
+                model = entry.partition(":")[2].strip()
+                break
+    return model if device == "cpu" else f"{torch.cuda.get_device_name()}, {model}"
+
+
+def version(package: str) -> str:
+    """Of an installed package; a checkout on the path has none."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "a checkout"
+
+
+def surroundings(args: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
+    """Machine, versions, date and command: what a reader of the numbers must know."""
+    missing = engines.absent()
+    peers = [name for name in ("torchjd", "libmtl") if name not in missing]
+    return {
+        "machine": processor(args.device),
+        "cores": os.cpu_count(),
+        "threads": args.threads,
+        "device": args.device,
+        "versions": {
+            "torch": torch.__version__,
+            "equipoise": equipoise.__version__,
+            **{name: version(name) for name in peers},
+        },
+        "absent": missing,
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "command": shlex.join(["python", "benchmarks/steps.py", *given]),
+        "rounds": args.rounds,
+        "block": args.block,
     }
 
 
@@ -98,7 +220,7 @@ def profile(work: Workload, method: str, route: str, device: str) -> None:
     import cProfile
     import pstats
 
-    step = stepper(work, method, route)
+    step = engines.stepper(work, method, route)
     timed(step, 20, device)
     with torch.profiler.profile() as torch_profile:
         timed(step, 20, device)
@@ -110,42 +232,53 @@ def profile(work: Workload, method: str, route: str, device: str) -> None:
     pstats.Stats(python).sort_stats("tottime").print_stats(20)
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Measures and prints a table."""
-    cards = equipoise.methods()
+    known = [card.id for card in equipoise.methods()]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
-    parser.add_argument("--methods", nargs="+", default=[card.id for card in cards])
-    parser.add_argument("--tasks", type=int, help="heads; default: those of the workload")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    parser.add_argument("--profile", metavar="METHOD", help="profile one method instead")
-    parser.add_argument("--route", default="parameters", help="route to profile")
-    args = parser.parse_args()
+    add = parser.add_argument
+    add("--workloads", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
+    add("--methods", nargs="+", default=METHODS, choices=known, metavar="METHOD")
+    add("--engines", nargs="+", default=engines.ENGINES, choices=engines.ENGINES)
+    add("--tasks", type=int, help="heads; default: those of the workload")
+    add("--rounds", type=int, default=7)
+    add("--block", type=float, default=BLOCK, help="seconds of steps that are timed in a row")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--device", default="cpu")
+    add("--json", type=Path, help="write the numbers here; docs/speed.json is what the page shows")
+    add("--profile", metavar="METHOD", choices=known, help="profile one method instead")
+    add("--route", default="parameters", choices=engines.ENGINES[1:], help="engine to profile")
+    given = sys.argv[1:] if given is None else given
+    args = parser.parse_args(given)
     torch.set_num_threads(args.threads)
+    if args.profile:
+        for name in args.workloads:
+            profile(build(name, args.tasks, args.device), args.profile, args.route, args.device)
+        return
+    about = surroundings(args, given)
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    print(f"{about['machine']}, {about['cores']} cores, {args.threads} threads; {versions}")
+    for why in about["absent"].values():
+        print(why)
     print(
-        f"torch {torch.__version__}, {args.threads} threads, {args.device}; "
-        f"ratio to the plain sum, median of {args.rounds} rounds (lowest-highest)"
+        f"ratio to the plain sum: median of {args.rounds} rounds (lowest-highest)\n"
+        "MiB: peak of tensors, without parameters and batch\n"
+        "off: distance of the trunk's gradient from ours, relative\n"
+        f"{'workload':<12}{'method':<14}{'engine':<16}{'ratio':>7} {'':<14}{'ms':>9}{'MiB':>9}{'off':>7}"
     )
+    peers = {"torchjd": tuple(engines.TORCHJD), "libmtl": ("libmtl",)}
+    out = {engine for name in about["absent"] for engine in peers[name]}
+    wanted = [engine for engine in args.engines if engine not in out]
     rows = []
     for name in args.workloads:
         work = build(name, args.tasks, args.device)
-        if args.profile:
-            profile(work, args.profile, args.route, args.device)
-            continue
-        for method in args.methods:
-            for route in routes_of(equipoise.method(method).needs):
-                got = measure(work, method, route, args.rounds, args.device)
-                rows.append({"workload": name, "method": method, "route": route, **got})
-                print(
-                    f"{name:12s} {method:16s} {route:20s} {got['ratio']:6.2f} "
-                    f"({got['low']:.2f}-{got['high']:.2f})  {got['milliseconds']:9.2f} ms",
-                    flush=True,
-                )
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1))
+        for method in (None, *args.methods):
+            for row in compare(work, method, wanted, args):
+                rows.append(row)
+                print(line(row), flush=True)
+        if args.json:
+            # After every workload: a run takes long, and may be stopped.
+            args.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

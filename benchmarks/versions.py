@@ -19,7 +19,7 @@ from types import ModuleType
 
 import torch
 
-import steps
+import engines
 from workloads import WORKLOADS, Workload, build
 
 BLOCK = 0.1
@@ -48,10 +48,10 @@ class Version:
 
 def stepper(version: Version, work: Workload, method: str, route: str) -> Callable[[], None]:
     """A training step of one version, warmed up."""
-    steps.equipoise = version.package  # type: ignore[attr-defined]
+    engines.equipoise = version.package  # type: ignore[attr-defined]
     sys.path[0] = str(version.source)
     with version:
-        step = steps.stepper(work, method, route)
+        step = engines.stepper(work, method, route)
         for _ in range(8):
             step()
     return step
@@ -101,12 +101,13 @@ def main() -> None:
     clock = time.perf_counter if args.wall else time.process_time
     versions = Version(args.old / "src"), Version(Path(__file__).parent.parent / "src")
     with versions[0] as old:
-        known = {card.id: old.package.method(card.id).needs for card in old.package.methods()}
+        ids = [card.id for card in old.package.methods()]
+        known = {name: engines.routes_of(old.package.method(name)) for name in ids}
     for name in args.workloads:
         work = build(name, args.tasks, "cpu")
         for method in args.methods or known:
-            for route in args.routes or steps.routes_of(known[method]):
-                if route not in steps.routes_of(known[method]):
+            for route in known[method]:
+                if args.routes and route not in args.routes:
                     continue
                 pair = [stepper(version, work, method, route) for version in versions]
                 ratios, difference = measure(versions, pair, args.rounds, clock)

@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "methods",
     "exactness",
+    "speed",
 ]
 exclude_patterns = ["_build", "**/*.inc"]
 # The browser loads MathJax when a page is read; building needs no network.

@@ -1,4 +1,4 @@
-"""Chains of layers below the heads: the gradients of all tasks at once are those of one backward pass a task."""
+"""Chains of layers below the heads: all tasks at once leave what one backward pass a task leaves."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_a_chain_leaves_the_gradients_of_one_pass_a_task(
             assert (one - other).norm() <= bound * other.norm().clamp_min(1e-6), name
 
 
-@pytest.mark.parametrize("method", ["mgda", "graddrop", "pcgrad", "nash_mtl", "rgw"])
+@pytest.mark.parametrize("method", ["graddrop", "pcgrad", "gradvac", "rgw"])
 def test_forty_tasks_and_rules_of_single_entries(method: str, monkeypatch: Any) -> None:
     fast = balanced(network("relu", tasks=40), method, "call")
     monkeypatch.setattr("equipoise.gradients.parameters.descent", lambda *_: None)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.gradients import host
-from equipoise.gradients.base import Entrywise, Taken, TaskGradients
+from equipoise.gradients.base import Entrywise, Taken, TaskGradients, all_finite, summed
 from equipoise.gradients.features import Share, noting_scale
 from equipoise.gradients.graph import reached
 from equipoise.gradients.passes import LossScale, undisturbed, warn_of_overflow
@@ -95,16 +95,18 @@ class AtFeatures(FeatureGradients):
                     losses, views, starts, retain_graph=True, allow_unused=True
                 )
             rows = share.gather(self._step, found)
-            if not self._half or all(bool(part.isfinite().all()) for part in rows):
+            if not self._half or all_finite(rows):
                 break
             if not self._scale.lower():
                 break
-        unit = None if factor == 1.0 else self._step.values.new_full((len(rows[0]),), factor)
+        unit = (
+            None if factor == 1.0 else self._step.values.new_full((len(self._step.names),), factor)
+        )
         return Taken(rows, unit)
 
     def overflows(self) -> bool:
         """Whether some task gradient left the range of float16; asks for them where that may be."""
-        if not self._half or all(bool(part.isfinite().all()) for part in self.taken().rows):
+        if not self._half or all_finite(self.taken().rows):
             return False
         warn_of_overflow()
         return True
@@ -177,11 +179,11 @@ class _Arrived:
         self._features = features
         self._known: tuple[Tensor | None, list[Tensor] | None] | None = None
 
-    def __call__(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
-        with host.unrounded(rows[0]):
+    def __call__(self, rows: list[list[Tensor]], scale: Tensor | None) -> list[Tensor]:
+        with host.unrounded(rows[0][0]):
             return self._combined(rows, scale)
 
-    def _combined(self, rows: list[Tensor], scale: Tensor | None) -> list[Tensor]:
+    def _combined(self, rows: list[list[Tensor]], scale: Tensor | None) -> list[Tensor]:
         started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
         if self._plain and host.at_hand(started) and host.number(started) == 1.0:
             return self._balanced(FeatureGradients(self._ranks, self._features, Taken(rows)), None)
@@ -190,7 +192,7 @@ class _Arrived:
         looked = None if self._known is not None else self._values
         if looked is not None and self._overflowed(gradients, looked, started):
             # A GradScaler finds this, skips the step and lowers its scale; the method has not seen it.
-            return [part.sum(0) for part in rows]
+            return summed(rows)
         return self._balanced(gradients, started)
 
     def _balanced(self, gradients: TaskGradients, started: Tensor | None) -> list[Tensor]:

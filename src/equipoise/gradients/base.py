@@ -13,6 +13,8 @@ from equipoise.solvers.products import cancels, combine, gramian
 
 # Task gradients, one [K, ...] tensor for each tensor that they are gradients of.
 Rows = list[Tensor]
+# The same as backward passes bring them: one [K, ...] tensor or K tensors for each.
+Arrived = Sequence["Tensor | Sequence[Tensor]"]
 # A rule on task gradients and, at the features, the features themselves: one gradient [...] for each tensor.
 Entrywise = Callable[[Rows, list[Tensor]], list[Tensor]]
 
@@ -21,13 +23,13 @@ class Taken(NamedTuple):
     """What the backward passes of one step gave.
 
     Attributes:
-        rows: one ``Tensor[K, ...]`` for each tensor that they are gradients of.
+        rows: one ``Tensor[K, ...]``, or K tensors, for each tensor that they are gradients of.
         unit: ``Tensor[K]``, what the gradients were multiplied with on their way (loss scaling, what the
             heads' losses were multiplied with); None is 1.
         sizes: entries of the single tensors, where ``rows`` holds them in one piece ``Tensor[K, P]``.
     """
 
-    rows: Rows
+    rows: Arrived
     unit: Tensor | None = None
     sizes: Sequence[int] = ()
 
@@ -62,7 +64,9 @@ class TaskGradients:
 
     def rows(self) -> Rows:
         """The gradients, one ``Tensor[K, ...]`` for each tensor."""
-        rows, unit, _ = self.taken()
+        arrived, unit, sizes = self.taken()
+        rows = joined(arrived)
+        self._taken = Taken(rows, unit, sizes)
         if unit is None:
             return rows
         undo = 1 / unit
@@ -88,7 +92,7 @@ class TaskGradients:
 
     def _products(self) -> Tensor:
         rows, unit, _ = self.taken()
-        found = gramian(part.flatten(1) for part in rows)
+        found = gramian(p.flatten(1) if isinstance(p, Tensor) else p for p in rows)
         if self.over_ranks is not None:
             found = self.over_ranks(found)
         if unit is not None:
@@ -104,7 +108,15 @@ class TaskGradients:
             weights = weights.to(unit) / unit
         if scale is not None:
             weights = weights.to(scale) * scale
-        return [combine(weights, part.flatten(1), wide=wide).view(part.shape[1:]) for part in rows]
+        if not host.at_hand(weights):
+            # Rows by themselves are multiplied with numbers, which would have to be waited for.
+            rows = joined(rows)
+        return [
+            combine(weights, part.flatten(1), wide=wide).view(part.shape[1:])
+            if isinstance(part, Tensor)
+            else combine(weights, part, wide=wide)
+            for part in rows
+        ]
 
     def entries(self, rule: Entrywise) -> list[Tensor]:
         """What a rule makes of the single entries."""
@@ -146,8 +158,8 @@ class ByTensor(TaskGradients):
         return Taken(self._whole.rows(), None, self._whole.taken().sizes)
 
     def _cut(self) -> list[Tensor]:
-        (flat,), _, sizes = self.taken()
-        return list(torch.split(flat, list(sizes), dim=1))
+        (flat,) = self.rows()
+        return list(torch.split(flat, list(self.taken().sizes), dim=1))
 
     def _products(self) -> Tensor:
         """The inner products of every tensor's gradients, ``Tensor[T, K, K]``."""
@@ -194,6 +206,32 @@ class Crossed(TaskGradients):
         """The weighted sum of the third batch's gradients."""
         self.taken()
         return self._third.combine(weights, scale)
+
+
+def joined(arrived: Arrived) -> Rows:
+    """Task gradients, one ``Tensor[K, ...]`` for each tensor."""
+    return [part if isinstance(part, Tensor) else torch.stack(list(part)) for part in arrived]
+
+
+def all_finite(arrived: Arrived) -> bool:
+    """Whether every entry of some task gradients is finite."""
+    return all(
+        bool(x.isfinite().all())
+        for part in arrived
+        for x in ([part] if isinstance(part, Tensor) else part)
+    )
+
+
+def summed(arrived: Arrived) -> list[Tensor]:
+    """Their plain sum."""
+    return [part.sum(0) if isinstance(part, Tensor) else _total(part) for part in arrived]
+
+
+def _total(rows: Sequence[Tensor]) -> Tensor:
+    total = rows[0] + rows[1] if len(rows) > 1 else rows[0]
+    for row in rows[2:]:
+        total = total.add_(row)
+    return total
 
 
 def cut_to(direction: list[Tensor], like: Sequence[Tensor]) -> list[Tensor]:

@@ -12,9 +12,9 @@ from equipoise.gradients.delivery import refuse_double_backward
 from equipoise.gradients.step import Step
 
 Features: TypeAlias = "Tensor | Sequence[Tensor] | Mapping[Any, Tensor]"
-# What to do with the gradients that arrive at the views, one [K, ...] tensor a feature, given the factor they
-# were started with.
-Arrived: TypeAlias = Callable[[list[Tensor], "Tensor | None"], list[Tensor]]
+# What to do with the gradients that arrive at the views, K tensors a feature, given the factor they were
+# started with.
+Arrived: TypeAlias = Callable[[list[list[Tensor]], "Tensor | None"], list[Tensor]]
 
 
 class Views(dict[str, Any]):
@@ -69,15 +69,14 @@ class Plan:
             count = len(self._zeros)
             return [_sum(gradients[m::count]) for m in range(count)]
         refuse_double_backward()
-        stacked = self.gather(gradients, self._present)
         if self._arrived is None:
-            return [part.sum(0) for part in stacked]
-        return list(self._arrived(stacked, self._scale))
+            return [_sum(rows) for rows in self.gather(gradients, self._present)]
+        return list(self._arrived(self.gather(gradients, self._present), self._scale))
 
     def gather(
         self, gradients: Sequence[Tensor | None], present: list[tuple[int, bool]]
-    ) -> list[Tensor]:
-        """The gradients at the views, one ``[K, ...]`` tensor per feature."""
+    ) -> list[list[Tensor]]:
+        """The gradients at the views, K tensors for each feature."""
         count = len(self._zeros)
         for k, here in present:
             if here and all(g is None for g in gradients[k * count : (k + 1) * count]):
@@ -88,14 +87,8 @@ class Plan:
         parts = []
         for m, (shape, dtype, device) in enumerate(self._zeros):
             rows = [gradients[k * count + m] for k, _ in present]
-            parts.append(
-                torch.stack(
-                    [
-                        torch.zeros(shape, dtype=dtype, device=device) if g is None else g
-                        for g in rows
-                    ]
-                )
-            )
+            zeros = torch.zeros((), dtype=dtype, device=device).expand(shape)
+            parts.append([zeros if g is None else g for g in rows])
         return parts
 
 
@@ -138,8 +131,8 @@ class Share:
         here = zip(step.names, step.losses, strict=True)
         self.plan.arm([(self.names.index(name), x is not None) for name, x in here], arrived)
 
-    def gather(self, step: Step, gradients: Sequence[Tensor | None]) -> list[Tensor]:
-        """The gradients at all views, of the tasks of a step: one ``[K, ...]`` tensor per feature."""
+    def gather(self, step: Step, gradients: Sequence[Tensor | None]) -> list[list[Tensor]]:
+        """The gradients at all views, of the tasks of a step: K tensors for each feature."""
         here = zip(step.names, step.losses, strict=True)
         present = [(self.names.index(name), x is not None) for name, x in here]
         return self.plan.gather(gradients, present)

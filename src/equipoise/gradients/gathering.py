@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from equipoise.gradients.base import Rows, entries_of
+from equipoise.gradients.base import Arrived, entries_of
 from equipoise.gradients.passes import Found, empty, fill, flat_as
 
 # Entries of all shared parameters up to which one matrix is handled faster than one for each parameter.
@@ -18,8 +18,7 @@ _NARROW = (torch.float16, torch.bfloat16)
 class Gathering:
     """K gradients of each of some parameters.
 
-    Small ones are joined to one ``Tensor[K, P]``. Otherwise what a pass brings is kept as it is, and put
-    together parameter by parameter when the passes are through and their graph is gone.
+    Small ones are joined to one ``Tensor[K, P]``. Otherwise what the passes bring is kept as it is.
 
     Args:
         tasks: K.
@@ -75,10 +74,10 @@ class Gathering:
             return gradient
         return block[task] if gradient is None else block[task] + gradient
 
-    def rows(self) -> Rows:
-        """All of them: one ``Tensor[K, P]``, or ``Tensor[K, ...]`` for each parameter."""
+    def rows(self) -> Arrived:
+        """All of them: one ``Tensor[K, P]``, or ``Tensor[K, ...]`` or K tensors for each parameter."""
         if not self._joined:
-            return [self._stacked(m) for m in range(len(self._like))]
+            return [self._of_parameter(m) for m in range(len(self._like))]
         if self._matrix is None:
             self._matrix = self._of_blocks()
         for finish in self._waiting:
@@ -99,27 +98,20 @@ class Gathering:
             self._waiting.append(self._mean_in_place(matrix))
         return matrix
 
-    def _stacked(self, m: int) -> Tensor:
+    def _of_parameter(self, m: int) -> Tensor | list[Tensor]:
         """The gradients of one parameter."""
         parameter = self._like[m]
         shape = (*parameter.shape, 2) if parameter.is_complex() else parameter.shape
-        found: list[Tensor | None] = []
-        for task in range(self._tasks):
-            row = self._rows.get(task)
-            found.append(None if row is None else row[m])
-            if row is not None:
-                row[m] = None
+        found = [None if row is None else row[m] for row in map(self._rows.get, range(self._tasks))]
         block = self._blocks.get(parameter)
         if block is not None and all(g is None for g in found):
             return block
         if any(g is not None and g.is_sparse for g in found):
             self.sparse.add(parameter)
         like = self._like[0].new_empty((), dtype=_kept_as(parameter))
-        zeros = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        zeros = like.new_zeros(()).expand(shape)
         rows = [zeros if g is None else flat_as(g, like).view(shape) for g in found]
-        del found
-        together = torch.stack(rows)
-        return together if block is None else together + block
+        return rows if block is None else torch.stack(rows) + block
 
 
 def _kept_as(parameter: Tensor) -> torch.dtype:

@@ -10,7 +10,18 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from equipoise.gradients import host
-from equipoise.gradients.base import Rows, Taken, TaskGradients, cut, cut_to, entries_of
+from equipoise.gradients.base import (
+    Arrived,
+    Rows,
+    Taken,
+    TaskGradients,
+    all_finite,
+    cut,
+    cut_to,
+    entries_of,
+    joined,
+    summed,
+)
 from equipoise.gradients.delivery import Delivery
 from equipoise.gradients.descent import Descent, descent
 from equipoise.gradients.features import Share
@@ -122,7 +133,7 @@ class AtParameters(TaskGradients):
         with undisturbed(leaves, found.sinks):
             rows = self._gathered(found, factor)
             # The scale of a GradScaler is the user's: an overflow there skips the step.
-            while how.factor is None and found.half and not _finite(rows):
+            while how.factor is None and found.half and not all_finite(rows):
                 if not how.scale.lower():
                     break
                 factor = how.scale.value
@@ -131,19 +142,23 @@ class AtParameters(TaskGradients):
             self._heads = [[g if g is None else g / factor for g in gs] for gs in self._heads]
         if found.doubtful:
             rows = self._told_apart(found, rows, factor)
-        unit = None if factor == 1.0 else rows[0].new_full((len(rows[0]),), factor)
+        unit = None
+        if factor != 1.0:
+            device = found.shared[0].device
+            unit = torch.full((len(self._step.names),), factor, device=device)
         return Taken(rows, unit, [entries_of(p) for p in self.found.shared])
 
     def rows(self) -> Rows:
         """See :meth:`TaskGradients.rows`; in one piece ``Tensor[K, P]``."""
-        rows, unit, sizes = self.taken()
-        if len(rows) > 1:
-            wide = max((part.dtype for part in rows), key=lambda d: torch.finfo(d).bits)
-            joined = torch.cat([part.flatten(1).to(wide) for part in rows], 1)
-            self._taken = Taken([joined], unit, sizes)
+        arrived, unit, sizes = self.taken()
+        if len(arrived) > 1:
+            parts = joined(arrived)
+            wide = max((part.dtype for part in parts), key=lambda d: torch.finfo(d).bits)
+            whole = torch.cat([part.flatten(1).to(wide) for part in parts], 1)
+            self._taken = Taken([whole], unit, sizes)
         return super().rows()
 
-    def _gathered(self, found: Found, factor: float) -> Rows:
+    def _gathered(self, found: Found, factor: float) -> Arrived:
         """The task gradients times ``factor``; those of the tasks' own parameters are kept beside."""
         ranks = self._how.ranks if self._how.average else None
         names = self._step.names
@@ -226,11 +241,11 @@ class AtParameters(TaskGradients):
             upstream[k], self._heads[k] = arrived, of_task
         return upstream
 
-    def _told_apart(self, found: Found, rows: Rows, factor: float) -> Rows:
+    def _told_apart(self, found: Found, arrived: Arrived, factor: float) -> Rows:
         """Takes out of the rows what turns out to belong to heads."""
-        sizes = [entries_of(p) for p in found.shared]
-        joined = len(rows) < len(sizes)
-        pieces = list(torch.split(rows[0], sizes, dim=1)) if joined else rows
+        sizes, rows = [entries_of(p) for p in found.shared], joined(arrived)
+        whole = len(rows) < len(sizes)
+        pieces = list(torch.split(rows[0], sizes, dim=1)) if whole else rows
         moved = torch.stack([part.flatten(1).ne(0).any(1) for part in pieces], dim=1).tolist()
         self._found, heads = self._finder.told_apart(found, self._step.names, moved)
         for tensor, piece, k in zip(found.shared, pieces, heads, strict=True):
@@ -239,14 +254,14 @@ class AtParameters(TaskGradients):
         kept = [piece for piece, k in zip(pieces, heads, strict=True) if k < 0]
         if len(kept) == len(pieces):
             return rows
-        return [torch.cat(kept, 1)] if joined else kept
+        return [torch.cat(kept, 1)] if whole else kept
 
     def overflows(self) -> bool:
         """Whether some task gradient left the range of float16, or the factor was too large for it."""
         asked = self._how.factor is not None
         if not asked and not self.found.half:
             return False
-        if _finite(self.taken().rows):
+        if all_finite(self.taken().rows):
             return False
         if not asked:
             warn_of_overflow()
@@ -255,8 +270,7 @@ class AtParameters(TaskGradients):
     def overflowed(self) -> Tensor:
         """The loss with its gradients as they came, for a GradScaler to find them not finite."""
         ones = torch.ones_like(self._step.values)
-        summed = [part.sum(0) for part in self.taken().rows]
-        return self._deliver(summed, ones, ones, self._how.factor or 1.0)
+        return self._deliver(summed(self.taken().rows), ones, ones, self._how.factor or 1.0)
 
     def deliver(
         self,
@@ -324,7 +338,3 @@ class AtParameters(TaskGradients):
     def _behind(self, shown: Tensor, leaves: list[Tensor], gradients: Gradients) -> Tensor:
         value, once = self._step.light().weighted(shown), not self._how.keep_graph
         return Delivery(leaves, gradients, self.found.sinks, once=once).behind(value)
-
-
-def _finite(rows: Rows) -> bool:
-    return all(bool(part.isfinite().all()) for part in rows)

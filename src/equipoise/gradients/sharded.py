@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.gradients.base import Taken, TaskGradients, cut
+from equipoise.gradients.base import Taken, TaskGradients, cut, summed
 from equipoise.gradients.features import Share
 from equipoise.gradients.graph import reached
 from equipoise.gradients.parameters import AtParameters, Passes
@@ -156,10 +156,10 @@ class AtShards(AtParameters):
 
     def overflowed(self) -> Tensor:
         """See :meth:`AtParameters.overflowed`."""
-        (rows,), _, _ = self.taken()
+        (total,) = summed(self.taken().rows)
         ones = torch.ones_like(self._step.values)
         assert self._how.factor is not None
-        self._write(rows.sum(0), ones * self._how.factor)
+        self._write(total, ones * self._how.factor)
         return self._step.light().weighted(ones).requires_grad_()
 
     def _write(self, flat: Tensor, heads: Tensor) -> None:

@@ -38,8 +38,8 @@ class Suggestion:
         reasons: a sentence each.
         losses: means over the batches, before the steps, by task.
         learned: by which share of itself each loss fell in the steps.
-        norms: of the task gradients at the shared parameters, by task: mean over three points of the last third
-            of the steps.
+        norms: of the task gradients at the shared parameters, by task: mean over three points of the last
+            third of the steps.
         agreement: mean cosine between a task's gradients of different batches: low is noise.
         cosines: between the mean gradients of two tasks, as a mean over the three points.
         spread: the least and the greatest of these cosines at the three points.
@@ -72,7 +72,7 @@ class Suggestion:
         for (a, b), cosine in pairs:
             least, most = self.spread[a, b]
             lines.append(
-                f"cosine of {a} and {b}: {cosine:+.2f}, {least:+.2f} to {most:+.2f} at {POINTS} points of the run"
+                f"cosine of {a} and {b}: {cosine:+.2f}, {least:+.2f} to {most:+.2f} at {POINTS} points"
             )
         plain, exact = self.seconds
         lines.append(

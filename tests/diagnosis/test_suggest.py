@@ -177,3 +177,24 @@ def test_sizes_are_told_where_nothing_stands_out():
     ratio = max(told.norms.values()) / min(told.norms.values())
     assert told.kind == "nothing" and 2 < ratio < 10
     assert f"gradient norms differ {ratio:.3g} times" in str(told)
+
+
+def test_losses_of_which_one_is_nearly_nothing_are_a_scale_problem():
+    # A task whose loss has fallen to a few percent of the others, at gradients of like size.
+    def losses(model, batch):
+        found = losses_of()(model, batch)
+        return {**found, "a": found["a"] + 50, "b": found["b"] + 50}
+
+    told = equipoise.suggest(network(), losses, batches())
+    assert max(told.norms.values()) < 10 * min(told.norms.values())
+    assert told.kind == "scale" and told.method == "uw_o"
+    assert "whether that of 'c' is halved" in str(told)
+
+
+def test_losses_that_may_be_negative_are_not_compared_in_size():
+    def losses(model, batch):
+        found = losses_of()(model, batch)
+        return {**found, "a": found["a"] - 50}
+
+    told = equipoise.suggest(network(), losses, batches())
+    assert told.kind == "nothing" and "losses" not in told.reasons[0]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from equipoise.diagnosis.jacobians import Gradients
 
-# Gradient norms that differ by more than this are a matter of scale.
+# Gradient norms, or losses, that differ by more than this are a matter of scale.
 SCALE = 10.0
 # Mean gradients that point apart by more than this at every point that was looked at are told as a conflict.
 # At one point they do by chance: at a high learning rate gradients swing from step to step.
@@ -79,25 +79,20 @@ class Facts:
         apart = [pair for pair in combinations(good, 2) if self.spread[pair][1] < APART]
         compared = good if len(good) > 1 else [name for name in norms if name not in idle]
         reasons = [*self._unfit(tasks, idle, noisy), *self._apart(apart)]
-        largest = max(compared, key=norms.__getitem__, default="")
-        smallest = min(compared, key=norms.__getitem__, default="")
-        ratio = norms[largest] / norms[smallest] if compared else 1.0
-        far = f"{ratio:,.3g} times ('{largest}' and '{smallest}')"
-        if ratio > SCALE and apart:
-            reasons.append(f"gradient norms differ {far} beside the conflict: scales differ")
-        elif ratio > SCALE:
-            weights = ", ".join(f"{n} {norms[largest] / norms[n]:.3g}" for n in compared)
-            reasons += [
-                f"gradient norms differ {far}, and no two tasks point apart throughout: a scale problem, not "
-                "a conflict",
-                f"fixed weights that even it out: {weights}",
-            ]
+        gradients = _Sizes({name: norms[name] for name in compared})
+        # Of losses that may be negative, nearness to 0 says nothing.
+        positive = min(*self.first.values(), *self.last.values()) > 0
+        left = _Sizes({name: self.last[name] for name in compared} if positive else {})
+        scaled = max(gradients.ratio, left.ratio) > SCALE
+        if scaled:
+            reasons += _scales(gradients, left, bool(apart))
         elif not reasons:
+            losses = f", losses {left.far}" if positive else ""
             reasons.append(
-                f"nothing stands out: gradient norms differ {far}, which is not above {SCALE:.0f}, and no "
-                "two tasks point apart throughout"
+                f"nothing stands out: gradient norms differ {gradients.far}{losses}, neither above "
+                f"{SCALE:.0f}, and no two tasks point apart throughout"
             )
-        return Reading(*_start(bool(apart), ratio > SCALE, self.first), tuple(reasons))
+        return Reading(*_start(bool(apart), scaled, self.first), tuple(reasons))
 
     def _unfit(self, tasks: tuple[str, ...], idle: list[str], noisy: list[str]) -> list[str]:
         """What keeps the other numbers from meaning much."""
@@ -130,6 +125,59 @@ class Facts:
             "apart is better"
             for a, b in pairs
         ]
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Positive numbers by task, and how far they differ."""
+
+    by_task: Mapping[str, float]
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The tasks with the largest and the smallest."""
+        return max(self.by_task, key=self.by_task.__getitem__), min(
+            self.by_task, key=self.by_task.__getitem__
+        )
+
+    @property
+    def ratio(self) -> float:
+        if not self.by_task:
+            return 1.0
+        large, small = self.ends
+        return self.by_task[large] / self.by_task[small]
+
+    @property
+    def far(self) -> str:
+        large, small = self.ends if self.by_task else ("", "")
+        return f"{self.ratio:,.3g} times ('{large}' and '{small}')"
+
+    @property
+    def weights(self) -> str:
+        """Those that even it out, at least 1."""
+        most = max(self.by_task.values())
+        return ", ".join(f"{name} {most / size:.3g}" for name, size in self.by_task.items())
+
+
+def _scales(gradients: _Sizes, left: _Sizes, apart: bool) -> list[str]:
+    said = []
+    if gradients.ratio > SCALE:
+        what = (
+            "beside the conflict: scales differ"
+            if apart
+            else "and no two tasks point apart throughout: a scale problem, not a conflict"
+        )
+        said.append(f"gradient norms differ {gradients.far}, {what}")
+    if left.ratio > SCALE:
+        small = left.ends[1]
+        said.append(
+            f"losses differ {left.far} after the steps: to the plain sum it hardly matters whether that of "
+            f"'{small}' is halved, which it does to you unless '{small}' is as good as solved"
+        )
+    if not apart:
+        kind = gradients if gradients.ratio > SCALE else left
+        said.append(f"fixed weights that even it out: {kind.weights}")
+    return said
 
 
 def _start(

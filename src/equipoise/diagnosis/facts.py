@@ -121,7 +121,7 @@ class Facts:
     def _apart(self, pairs: list[tuple[str, str]]) -> list[str]:
         return [
             f"the gradients of '{a}' and '{b}' point apart (cosine {self.got.cosines[a, b]:+.2f}, at most "
-            f"{self.spread[a, b][1]:+.2f}): a conflict at this point, which does not tell that training them "
+            f"{self.spread[a, b][1]:+.2f}): a conflict so far, which does not tell that training them "
             "apart is better"
             for a, b in pairs
         ]
@@ -171,8 +171,8 @@ def _scales(gradients: _Sizes, left: _Sizes, apart: bool) -> list[str]:
     if left.ratio > SCALE:
         small = left.ends[1]
         said.append(
-            f"losses differ {left.far} after the steps: to the plain sum it hardly matters whether that of "
-            f"'{small}' is halved, which it does to you unless '{small}' is as good as solved"
+            f"losses differ {left.far} after the steps: the plain sum hardly notices whether that of '{small}' "
+            "is halved; even it out if that matters to you"
         )
     if not apart:
         kind = gradients if gradients.ratio > SCALE else left

@@ -112,8 +112,8 @@ class Facts:
         ]
         found += [
             f"the gradients of task '{name}' differ from batch to batch (mean cosine "
-            f"{self.got.agreement[name]:+.2f}) and its loss has not fallen ({self.learned[name]:.0%}): its "
-            "labels may be noise, or nothing of it is learned yet"
+            f"{self.got.agreement[name]:+.2f}) and its loss has not fallen ({self.learned[name]:.0%}): "
+            f"nothing of it is learned yet at learning rate {self.rate:g}, or its labels are noise"
             for name in noisy
         ]
         return found
@@ -171,8 +171,8 @@ def _scales(gradients: _Sizes, left: _Sizes, apart: bool) -> list[str]:
     if left.ratio > SCALE:
         small = left.ends[1]
         said.append(
-            f"losses differ {left.far} after the steps: the plain sum hardly notices whether that of '{small}' "
-            "is halved; even it out if that matters to you"
+            f"losses differ {left.far} after the steps: the plain sum hardly notices whether that of "
+            f"'{small}' is halved; even it out if that matters to you"
         )
     if not apart:
         kind = gradients if gradients.ratio > SCALE else left

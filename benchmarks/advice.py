@@ -1,6 +1,6 @@
 """What ``suggest`` and ``Monitor`` say of a problem, beside what a study of it found.
 
-    python benchmarks/advice.py NAME... [--stores runs/NAME.db ...] [--seeds 8] [--every 10]
+    python benchmarks/advice.py NAME... [--stores runs/NAME.db ...] [--seeds 8] [--steps 30] [--every 10]
 
 For each problem, at the settings of the study in the store, or of its preset ``quick``: ``suggest`` sees the
 network as it starts and the first eight training batches, once with its own learning rate and once with the
@@ -43,10 +43,11 @@ def batches(built: Problem, spec: Spec, seed: int, epochs: int) -> Iterator[Batc
             yield batch.to(spec.device)
 
 
-def suggested(built: Problem, spec: Spec, seed: int, rate: float) -> Suggestion:
+def suggested(built: Problem, spec: Spec, seed: int, rate: float, steps: int) -> Suggestion:
     model = network(built, spec, seed)
     given = batches(built, spec, seed, 1)
-    return suggest(model, built.losses_of, given, tasks=list(built.by_name), learning_rate=rate)
+    names = list(built.by_name)
+    return suggest(model, built.losses_of, given, tasks=names, steps=steps, learning_rate=rate)
 
 
 def watched(built: Problem, spec: Spec, seed: int, rate: float, every: int) -> Monitor:
@@ -67,7 +68,7 @@ def watched(built: Problem, spec: Spec, seed: int, rate: float, every: int) -> M
     return monitor
 
 
-def told(name: str, spec: Spec, found: Findings | None, seeds: int, every: int) -> None:
+def told(name: str, spec: Spec, found: Findings | None, seeds: int, steps: int, every: int) -> None:
     """Prints it all for a problem."""
     built = problem(spec.problem, **spec.problem_options)
     rates = sorted(spec.learning_rates)  # type: ignore[arg-type]
@@ -77,7 +78,7 @@ def told(name: str, spec: Spec, found: Findings | None, seeds: int, every: int) 
     )
     kinds: Counter[str] = Counter()
     for rate in dict.fromkeys((1e-3, middle)):
-        every_one = [suggested(built, spec, seed, rate) for seed in range(seeds)]
+        every_one = [suggested(built, spec, seed, rate, steps) for seed in range(seeds)]
         kinds = Counter(each.method for each in every_one)
         print(f"\n--- suggest, learning rate {rate:g}, seed 0\n{every_one[0]}")
         listed = ", ".join(f"{method} {count}" for method, count in kinds.most_common())
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--stores", nargs="*", default=[], help="of the studies, in the same order")
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=30, help="that suggest takes")
     parser.add_argument("--every", type=int, default=10, help="steps from one look to the next")
     asked = parser.parse_args()
     if asked.stores and len(asked.stores) != len(asked.names):
@@ -112,7 +114,7 @@ def main() -> None:
                 store = opened.enter_context(Store(asked.stores[number], read_only=True))
                 found = findings(store)
                 spec = found.spec
-            told(name, spec, found, asked.seeds, asked.every)
+            told(name, spec, found, asked.seeds, asked.steps, asked.every)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ def test_gradients_that_point_apart_are_a_conflict():
 def test_like_tasks_stand_out_in_nothing():
     told = equipoise.suggest(network(), losses_of(), batches())
     assert told.kind == "nothing" and told.method == "ew"
+    assert "whether any method does better than equal weights" in str(told)
     assert "nothing stands out" in str(told)
 
 

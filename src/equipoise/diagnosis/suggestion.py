@@ -22,9 +22,7 @@ POINTS = 3
 Losses = Callable[[nn.Module, Any], Mapping[str, Tensor | None]]
 
 
-_END = (
-    "whether that is better than equal weights is found out by a comparison, not by these numbers"
-)
+_COMPARE = "is found out by a comparison (equipoise.study), not by these numbers"
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,10 @@ class Suggestion:
             "gradients, and about once with balancer.share()"
         )
         given = "".join(f", {key}={value!r}" for key, value in self.options.items())
-        return "\n".join(
-            [*lines, *self.reasons, f'begin with Balancer("{self.method}"{given})', _END]
-        )
+        begin = f'begin with Balancer("{self.method}"{given})'
+        what = "any method does" if self.method == "ew" else "it does"
+        last = f"whether {what} better than equal weights {_COMPARE}"
+        return "\n".join([*lines, *self.reasons, begin, last])
 
 
 def suggest(

@@ -160,6 +160,46 @@ def test_metrics_are_flat_numbers():
     assert all(isinstance(value, float) for value in found.values())
 
 
+def test_means_are_over_the_looks():
+    trunk, heads, x, y = network()
+    monitor = Monitor(every=1)
+    optimizer = torch.optim.SGD([*trunk.parameters(), *heads.parameters()], lr=1e-3)
+    assert monitor.means() == {}
+    for _ in range(4):
+        losses = losses_of(trunk, heads, x, y)
+        monitor(losses)
+        sum(losses.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    means = monitor.means("")
+    assert means["cos_mean"] == pytest.approx(
+        sum(float(look.pairs.mean()) for look in monitor.looks) / 4
+    )
+    # What became of the last look is not known yet: the mean is over the other three.
+    assert means["share/a"] == pytest.approx(
+        sum(float(look.shares[0]) for look in [*monitor.looks][:3]) / 3
+    )
+    assert set(means) == set(monitor.metrics("")) and "mean of 4" in str(monitor)
+
+
+def test_a_step_with_one_task_is_passed_over():
+    trunk, heads, x, y = network()
+    monitor = Monitor(every=3)
+    for step in range(8):
+        losses = losses_of(trunk, heads, x, y)
+        # Both tasks are in steps 1, 3, 5 and 7 only.
+        monitor(losses if step % 2 else {"a": losses["a"]})
+    assert [look.step for look in monitor.looks] == [1, 3, 7]
+
+
+def test_a_run_without_two_tasks_in_a_step_says_so():
+    trunk, heads, x, y = network()
+    monitor = Monitor(every=1)
+    for name in ("a", "b", "a"):
+        monitor({name: losses_of(trunk, heads, x, y)[name]})
+    assert "none of 3 steps had losses of two tasks at once" in str(monitor)
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="every=0"):
         Monitor(every=0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -65,11 +66,13 @@ def task_gradients(
     losses: Callable[[nn.Module, Any], Mapping[str, Tensor | None]],
     batches: Sequence[Any],
 ) -> Gradients:
-    """Norms and cosines of the task gradients of some batches."""
+    """Norms and cosines of the task gradients of some batches.
+
+    Batches without a task in common, such as those of a loader a task, are taken together.
+    """
     finder = SharedParameters(None)
     found: dict[str, list[Tensor]] = {}
-    for batch in batches:
-        here = {n: x.reshape(()) for n, x in losses(network, batch).items() if x is not None}
+    for here in _together(losses(network, batch) for batch in batches):
         if len(here) < 2:
             continue
         rows = rows_of(here, finder).jacobian.double()
@@ -83,6 +86,33 @@ def task_gradients(
         for a, b in combinations(found, 2)
     }
     return Gradients(norms, agreement, cosines)
+
+
+def over_points(looks: Sequence[Gradients]) -> Gradients:
+    """Means over several points of a run."""
+
+    def means(kind: Sequence[Mapping[Any, float]]) -> dict[Any, float]:
+        return {key: fmean(each[key] for each in kind) for key in kind[0]}
+
+    return Gradients(
+        means([look.norms for look in looks]),
+        means([look.agreement for look in looks]),
+        means([look.cosines for look in looks]),
+    )
+
+
+def _together(
+    given: Iterable[Mapping[str, Tensor | None]],
+) -> Iterator[dict[str, Tensor]]:
+    """The losses of every batch; those of batches that share no task as one."""
+    here: dict[str, Tensor] = {}
+    for losses in given:
+        there = {name: loss.reshape(()) for name, loss in losses.items() if loss is not None}
+        if here.keys() & there.keys():
+            yield here
+            here = {}
+        here.update(there)
+    yield here
 
 
 def _agreement(rows: Sequence[Tensor]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter, deque
 from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -85,7 +86,7 @@ class Monitor:
 
     Args:
         balancer: whose weights are applied; None for the plain sum of the losses.
-        every: steps from one look to the next.
+        every: steps from one look to the next; a step that has one task only is passed over.
         shared: parameters that count as shared; None finds those that two losses reach.
         tasks: names of all tasks, to be told of one that never comes; None takes those of the balancer.
 
@@ -108,7 +109,7 @@ class Monitor:
         self._balancer = balancer
         self._finder = SharedParameters(shared)
         self._tasks = None if tasks is None else tuple(tasks)
-        self._steps = 0
+        self._steps = self._due = 0
         self._seen: Counter[str] = Counter()
         self._first: dict[str, float] = {}
         self._idle: Counter[str] = Counter()
@@ -137,8 +138,10 @@ class Monitor:
         self._close()
         here = named(losses, self.tasks)
         self._seen.update(here.keys())
-        if self._steps % self.every == 0 and len(here) > 1:
+        # Where a step has one task only, the next one with two is looked at instead.
+        if self._steps >= self._due and len(here) > 1:
             self._look(here)
+            self._due = (self._steps // self.every + 1) * self.every
         self._steps += 1
         self._tell()
 
@@ -197,25 +200,37 @@ class Monitor:
         """
         if not self.looks:
             return {}
-        look = self.looks[-1]
-        found = {f"grad_norm/{n}": v for n, v in zip(look.names, look.norms.tolist(), strict=True)}
-        if len(look.names) > 1:
-            found["cos_mean"] = float(look.pairs.mean())
-            found["cos_min"] = float(look.pairs.min())
-            found["conflict_rate"] = look.conflict_rate
-            found["magnitude_similarity"] = look.magnitude_similarity
         # What became of a look is known at the next call: this is of the last one of which it is.
         done = next((each for each in reversed(self.looks) if each.shares is not None), None)
-        if done is not None and done.shares is not None and done.weights is not None:
+        found = _seen(self.looks[-1]) | ({} if done is None else self._became(done))
+        return {prefix + name: value for name, value in found.items()}
+
+    def means(self, prefix: str = "monitor/") -> dict[str, float]:
+        """The same numbers as means over the looks that are kept, each over those that have it.
+
+        One look carries the noise of its batch.
+
+        Args:
+            prefix: put before every name.
+        """
+        gathered: dict[str, list[float]] = {}
+        for look in self.looks:
+            for name, value in (_seen(look) | self._became(look)).items():
+                gathered.setdefault(name, []).append(value)
+        return {prefix + name: fmean(values) for name, values in gathered.items()}
+
+    def _became(self, look: Look) -> dict[str, float]:
+        found = {}
+        if look.shares is not None and look.weights is not None:
             for name, share, weight in zip(
-                done.names, done.shares.tolist(), done.weights.tolist(), strict=True
+                look.names, look.shares.tolist(), look.weights.tolist(), strict=True
             ):
                 found[f"share/{name}"] = share
                 if self._first.get(name):
                     found[f"drift/{name}"] = weight / self._first[name]
-            if done.update_cosine is not None:
-                found["update_cosine"] = done.update_cosine
-        return {prefix + name: value for name, value in found.items()}
+        if look.update_cosine is not None:
+            found["update_cosine"] = look.update_cosine
+        return found
 
     def findings(self) -> list[str]:
         """What the looks say, a sentence each."""
@@ -243,6 +258,24 @@ class Monitor:
                 warnings.warn(line, stacklevel=3)
 
     def __str__(self) -> str:
-        """The last look and what the looks say."""
-        lines = [f"{name:<32} {value:.4g}" for name, value in self.metrics("").items()]
-        return "\n".join([*lines, *self.findings()]) or "no look yet"
+        """The last look, means over the looks, and what they say."""
+        if not self.looks:
+            why = f": none of {self._steps:,} steps had losses of two tasks at once"
+            return "\n".join(["no look yet" + (why if self._steps else ""), *self.findings()])
+        means, last = self.means(""), self.metrics("")
+        lines = [f"{'':<32} {'last look':>10} {'mean of ' + str(len(self.looks)):>12}"]
+        for name, mean in means.items():
+            own = f"{last[name]:.4g}" if name in last else ""
+            lines.append(f"{name:<32} {own:>10} {mean:>12.4g}")
+        return "\n".join([*lines, *self.findings()])
+
+
+def _seen(look: Look) -> dict[str, float]:
+    """What is known of a look at once."""
+    found = {f"grad_norm/{n}": v for n, v in zip(look.names, look.norms.tolist(), strict=True)}
+    return found | {
+        "cos_mean": float(look.pairs.mean()),
+        "cos_min": float(look.pairs.min()),
+        "conflict_rate": look.conflict_rate,
+        "magnitude_similarity": look.magnitude_similarity,
+    }

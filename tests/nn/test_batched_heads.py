@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from equipoise import Balancer
 from equipoise.nn import BatchedHeads, CrossStitch, MMoE, TrunkAndHeads, architecture
+from equipoise.nn.batched_heads import HeadsTogether
 
 NAMES = [f"attribute {n}" for n in range(40)]
 
@@ -81,8 +82,10 @@ def test_a_balancer_tells_batched_heads_from_the_trunk(name: str, features: bool
         gradients.append([p.grad for p in model.parameters()])
         if not features:
             assert set(balancer.pipeline.shown.shared) == set(model.shared_parameters())
-            met = "meet above the heads" in balancer.explain()
-            assert met == (batched and named is None)
+            seen = "computed as one" in balancer.explain()
+            assert seen == (batched and name == "hard_sharing")
+            told_apart = "meet above the heads" in balancer.explain()
+            assert told_apart == (batched and name in ("cross_stitch", "mmoe"))
     assert all(
         torch.allclose(a, b, atol=1e-8) for a, b in zip(*gradients, strict=True) if a is not None
     )
@@ -143,3 +146,68 @@ def test_features_apart_are_stacked(kind: type) -> None:
     x = torch.randn(4, 6)
     got, want = other(x), model(x)
     assert all(torch.allclose(got[t], want[t], atol=1e-6) for t in TASKS)
+
+
+@pytest.mark.parametrize("route", ["parameters", "share", "features"])
+@pytest.mark.parametrize("way", ["all", "one absent", "other order"])
+def test_a_balancer_goes_through_batched_heads_once(
+    way: str, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    alone = HeadsTogether.backward
+
+    def counted(ctx: object, *gradients: Tensor) -> object:
+        passes.append(len(gradients))
+        return alone(ctx, *gradients)
+
+    monkeypatch.setattr(HeadsTogether, "backward", staticmethod(counted))
+    found = []
+    for batched in (False, True):
+        torch.manual_seed(0)
+        heads = {name: deep() for name in NAMES[:8]}
+        trunk = nn.Sequential(nn.Linear(6, 7), nn.LayerNorm(7), nn.Linear(7, 5), nn.Tanh()).double()
+        model = (BatchedHeads(heads) if batched else nn.ModuleDict(heads)).double()
+        balancer = Balancer(
+            "upgrad", NAMES[:8], route="features" if route == "features" else "parameters"
+        )
+        for _ in range(3):
+            z = trunk(torch.randn(9, 6, dtype=torch.float64))
+            views = dict.fromkeys(heads, z) if route == "parameters" else dict(balancer.share(z))
+            out = (
+                model(z if route == "parameters" else views)
+                if batched
+                else {n: model[n](views[n]) for n in heads}
+            )
+            losses = {n: (out[n] - k).square().mean() for k, n in enumerate(heads)}
+            if way == "one absent":
+                losses["attribute 3"] = None
+            if way == "other order":
+                losses = dict(reversed(losses.items()))
+            passes.clear()
+            balancer(losses).backward()
+            assert len(passes) == (batched and 1)
+        found.append([p.grad for p in [*trunk.parameters(), *model.parameters()]])
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None) or float(
+            one.norm() if other is None else other.norm()
+        ) == 0
+        if one is not None and other is not None:
+            assert (one - other).norm() <= 1e-10 * other.norm()
+
+
+def test_a_loss_of_two_outputs_is_no_slot_of_its_own() -> None:
+    found = []
+    for batched in (False, True):
+        torch.manual_seed(0)
+        heads = {name: linear() for name in ("a", "b", "c")}
+        trunk = nn.Linear(6, 5).double()
+        model = (BatchedHeads(heads) if batched else nn.ModuleDict(heads)).double()
+        z = trunk(torch.randn(9, 6, dtype=torch.float64))
+        out = model(z) if batched else {n: model[n](z) for n in heads}
+        losses = {n: out[n].square().mean() for n in heads}
+        losses["a"] = losses["a"] + (out["a"] - out["b"]).square().mean()
+        balancer = Balancer("mgda", [*heads])
+        balancer(losses).backward()
+        found.append(trunk.weight.grad)
+        assert "computed as one" not in balancer.explain()
+    assert torch.allclose(*found)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from equipoise.gradients.batched import Batched
 from equipoise.gradients.chain import Blocks, Chain, Trust, apart, chain_below
 from equipoise.gradients.features import Share
 from equipoise.gradients.gathering import Gathering
@@ -109,7 +110,7 @@ class Descent(NamedTuple):
         return False
 
 
-def descent(entry: Entry | None, share: Share | None, trust: Trust) -> Descent | None:
+def descent(entry: Entry | Batched | None, share: Share | None, trust: Trust) -> Descent | None:
     """The way down from what all heads read, where that is one tensor on top of a chain.
 
     Args:
@@ -119,6 +120,8 @@ def descent(entry: Entry | None, share: Share | None, trust: Trust) -> Descent |
     """
     if share is not None:
         start = get_gradient_edge(share.features[0]) if len(share.features) == 1 else None
+    elif isinstance(entry, Batched):
+        start = entry.starts[0]
     else:
         start = None if entry is None else GradientEdge(entry.node, 0)
     if start is None or not _STARTS_ANYWHERE:
@@ -126,7 +129,7 @@ def descent(entry: Entry | None, share: Share | None, trust: Trust) -> Descent |
     chain = chain_below((start.node, start.output_nr), start.node._input_metadata[0].dtype)
     if chain is None or not trust.given(chain):
         return None
-    if share is not None:
+    if share is not None or isinstance(entry, Batched):
         return Descent(chain, start, [], trust)
     users = entry.users() if entry is not None else None
     return None if users is None else Descent(chain, start, users, trust)

@@ -22,6 +22,7 @@ from equipoise.gradients.base import (
     joined,
     summed,
 )
+from equipoise.gradients.batched import Batched
 from equipoise.gradients.delivery import Delivery
 from equipoise.gradients.descent import Descent, descent
 from equipoise.gradients.features import Share
@@ -186,19 +187,21 @@ class AtParameters(TaskGradients):
         keep = self._keeps(factor)
         descent = self._descent(found)
         last = max(k for k, loss in enumerate(step.losses) if loss is not None)
-        if share is None and descent is None:
+        together = found.entry if share is None and isinstance(found.entry, Batched) else None
+        if share is None and descent is None and together is None:
             for k, loss in enumerate(step.losses):
                 yield k, None if loss is None else self._pass(k, loss, factor, keep or k != last)
             return
-        if descent is None:
-            assert share is not None
-            below: Sequence[Tensor | GradientEdge] = share.features
+        below: Sequence[Tensor | GradientEdge] = []
+        if share is not None:
             upstream = self._heads_of_views(share, found, factor, keep)
+            below = share.features
         else:
-            if share is None:
-                upstream = descent.through_heads(step, found.own, factor, keep, self._heads)
-            else:
-                upstream = self._heads_of_views(share, found, factor, keep)
+            way = together or descent
+            assert way is not None
+            upstream = way.through_heads(step, found.own, factor, keep, self._heads)
+            below = [] if together is None else together.starts
+        if descent is not None:
             below = descent.bring(upstream, found.shared, gathering)
             if not below:
                 return

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from equipoise.gradients.batched import Batched, batched
 from equipoise.gradients.chain import Trust
 from equipoise.gradients.graph import Entry, Reached, hides, reached
 from equipoise.gradients.passes import NO_REENTRANT
@@ -19,6 +21,7 @@ BY_GRADIENT = (
     "the losses meet above the heads, so the tensors were told apart by their gradients: a head's is zero "
     "for every task but its own"
 )
+TOGETHER = "what lies below the heads, which are computed as one"
 BELOW_FEATURES = "what lies below the features given to share()"
 
 
@@ -41,7 +44,7 @@ class Found(NamedTuple):
     doubtful: bool
     sinks: list[Any]
     half: bool
-    entry: Entry | None = None
+    entry: Entry | Batched | None = None
 
 
 class SharedParameters:
@@ -112,8 +115,16 @@ class SharedParameters:
             return Found(shared, own, NAMED, False, got.sinks, got.half)
         parameters = [p for p in got.common if isinstance(p, nn.Parameter)]
         loose = [p for p in got.common if not isinstance(p, nn.Parameter)]
+        together = None if loose else batched(got.entry, losses)
+        if together is not None and len(together.starts) == 1:
+            heads = set().union(*together.own)
+            parameters = [p for p in parameters if p not in heads]
+            own = [of_task + more for of_task, more in zip(together.own, got.own, strict=True)]
+            got = replace(got, own=own, entry=None)
+        else:
+            together = None
         # Losses without a parameter of their own may meet above their heads.
-        joined = sum(not of_task for of_task in got.own) > 1
+        joined = together is None and sum(not of_task for of_task in got.own) > 1
         if not joined:
             self._seen.update(dict.fromkeys(parameters))
         everything = set(parameters).union(*got.own)
@@ -125,6 +136,8 @@ class SharedParameters:
             return Found(got.own[0], [[]], BY_GRAPH, False, got.sinks, got.half)
         own = [[p for p in of_task if p not in self._seen] + loose for of_task in got.own]
         doubtful = joined and any(p not in self._seen for p in shared)
+        if together is not None:
+            return Found(shared, own, TOGETHER, False, got.sinks, got.half, together)
         entry = None if doubtful or loose else got.entry
         return Found(shared, own, BY_GRAPH, doubtful, got.sinks, got.half, entry)
 
@@ -191,7 +204,10 @@ class SharedParameters:
                 "some losses reach shared parameters past the features given to share(); share everything "
                 "the heads read, or leave share() out so that all shared parameters are found"
             )
-        if got.common:
+        together = batched(got.entry, losses) if got.common else None
+        if together is not None:
+            got = replace(got, own=together.own)
+        elif got.common:
             return None
         if self._named is not None:
             if set(self.named) != set(trunk):

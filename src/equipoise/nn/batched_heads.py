@@ -16,13 +16,13 @@ class BatchedHeads(nn.ModuleDict):
     """K heads of one structure, such as CelebA's 40 linear ones, computed as one batched module.
 
     Give it to an architecture in place of a mapping. Outputs and gradients are those of the separate heads,
-    and so are parameters and ``state_dict``: these stay apart, and are stacked in each call. The losses then
-    meet in one node above the heads; a ``Balancer`` tells heads from the trunk by their gradients, which
-    ``balancer.explain()`` says. In ``ltb`` and ``dselect_k`` copies may have gradients of zero as well: name
-    what is shared there, ``Balancer(..., shared=network.shared_parameters())``.
-
-    One pass forward and one backward have fewer steps this way. The parameters route goes backward once for
-    each task, each time through all heads: there, separate heads are the faster ones.
+    and so are parameters and ``state_dict``: these stay apart, and are stacked in each call. A pass forward
+    or backward has fewer steps this way. The losses meet in one node above the heads. Where all heads read
+    one tensor, a ``Balancer`` sees by the graph that it is this module which computes them, goes backward
+    through all of them once, and says so in ``balancer.explain()``. Elsewhere it tells heads from the trunk
+    by their gradients, one backward pass a task through all heads: there, separate heads are the faster ones.
+    In ``ltb`` and ``dselect_k`` copies may have gradients of zero as well: name what is shared there,
+    ``Balancer(..., shared=network.shared_parameters())``.
 
     Args:
         heads: by task, of the same class and with parameters of the same shapes.
@@ -73,9 +73,35 @@ class BatchedHeads(nn.ModuleDict):
         def head(own: dict[str, Tensor], value: Any) -> Any:
             return functional_call(heads[0], own, (value,))
 
-        batched: Any = torch.vmap(head, (0, None if alike else 0), randomness="different")
-        outputs: Tensor = batched(stacked, given[0] if alike else torch.stack(given))
+        nested = not isinstance(given[0], Tensor)
+        read = given[0] if nested else _together(len(given), *given[: 1 if alike else None])
+        batched: Any = torch.vmap(head, (0, None if nested else 0), randomness="different")
+        outputs: Tensor = batched(stacked, read)
         return dict(zip(tasks, outputs.unbind(0), strict=True))
+
+
+class HeadsTogether(torch.autograd.Function):
+    """What the heads read, ``Tensor[K, ...]``: K copies of one tensor, or K tensors.
+
+    By the name of its node a balancer sees that head k reads the k-th, and no other.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *features: Tensor) -> Tensor:
+        """The copies; those of one tensor take no memory."""
+        ctx.one = len(features) == 1
+        if ctx.one:
+            return features[0].expand(count, *features[0].shape)
+        return torch.stack(features)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """What comes back to each."""
+        (gradient,) = gradients
+        return None, *((gradient.sum(0),) if ctx.one else gradient.unbind(0))
+
+
+_together: Any = HeadsTogether.apply
 
 
 def _shapes(head: nn.Module) -> dict[str, torch.Size]:

@@ -143,11 +143,16 @@ class AtFeatures(FeatureGradients):
             plain: whether ``heads`` is all ones.
         """
         values = self._step.values if looks else None
-        factors = heads.detach().to(self._step.values.device, torch.float64)
         weighted = self._step.stacked.sum() if plain else self._step.weighted(heads)
         plain = plain and not self._half
         arrived = _Arrived(
-            balance, factors, self._ranks, self._features, values, plain=plain, half=self._half
+            balance,
+            heads.detach(),
+            self._ranks,
+            self._features,
+            values,
+            plain=plain,
+            half=self._half,
         )
         self._share.arm(self._step, arrived)
         return noting_scale(weighted, self._share.plan)
@@ -184,10 +189,11 @@ class _Arrived:
             return self._combined(rows, scale)
 
     def _combined(self, rows: list[list[Tensor]], scale: Tensor | None) -> list[Tensor]:
-        started = self._heads.new_ones(()) if scale is None else scale.to(self._heads)
-        if self._plain and host.at_hand(started) and host.number(started) == 1.0:
+        if self._plain and scale is not None and host.at_hand(scale) and host.number(scale) == 1.0:
             return self._balanced(FeatureGradients(self._ranks, self._features, Taken(rows)), None)
-        taken = Taken(rows, started * self._heads)
+        heads = self._heads.to(torch.float64)
+        started = heads.new_ones(()) if scale is None else scale.to(heads)
+        taken = Taken(rows, started * heads)
         gradients = FeatureGradients(self._ranks, self._features, taken)
         looked = None if self._known is not None else self._values
         if looked is not None and self._overflowed(gradients, looked, started):

@@ -50,7 +50,7 @@ class Plan:
 
     def note(self, scale: Tensor) -> None:
         """Takes the factor the backward pass was started with."""
-        self._scale = scale
+        self._scale = scale.detach()
 
     def abandon(self) -> None:
         """The features were replaced by others before their losses came."""
@@ -158,30 +158,13 @@ class _Split(torch.autograd.Function):
         return None, None, *ctx.plan.backward(gradients)
 
 
-class _Noted(torch.autograd.Function):
-    """The identity; notes the factor the scalar's gradient comes in with (loss scaling, accumulation)."""
-
-    @staticmethod
-    def forward(ctx: Any, total: Tensor, plan: Plan) -> Tensor:
-        """The total itself."""
-        ctx.plan = plan
-        return total.clone()
-
-    @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None]:
-        """Passes the scale on and keeps it."""
-        ctx.plan.note(scale.detach())
-        return scale, None
-
-
 _split: Any = _Split.apply
-_noted: Any = _Noted.apply
 
 
 def noting_scale(total: Tensor, plan: Plan) -> Tensor:
-    """The total; its backward pass tells the plan the factor it is started with."""
-    out: Tensor = _noted(total, plan)
-    return out
+    """The total; its backward pass tells the plan the factor it comes in with, such as a loss scale."""
+    total.register_hook(plan.note)  # type: ignore[no-untyped-call]
+    return total
 
 
 def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:

@@ -23,8 +23,9 @@ class UW(Learned):
     with :math:`a_k = 1/2` for a regression loss and 1 for a classification loss, and the
     regulariser :math:`r(s) = s / 2` (Kendall) or :math:`\log(1 + e^s)` (revised: never negative).
     The weights are :math:`w_k = a_k e^{-s_k}`; at the minimum over ``s`` (Kendall) they are
-    :math:`1 / (2 L_k)`. They follow the losses only as fast as ``s`` is trained, and a loss that
-    stays negative drives ``s`` to minus infinity.
+    :math:`1 / (2 L_k)`. They follow the losses only as fast as ``s`` is trained. A negative loss is
+    refused: it would drive ``s`` to minus infinity. A loss that stays at 0 does so too, its weight
+    grows until the balancer's ``weight_cap``.
 
     Args:
         kind: ``regression`` or ``classification``, for all tasks or one a task.
@@ -32,7 +33,7 @@ class UW(Learned):
         form: ``kendall`` or ``revised``.
 
     Raises:
-        ValueError: no such kind or form, or not as many values as tasks.
+        ValueError: a loss is negative, no such kind or form, or not as many values as tasks.
 
     References:
         Kendall et al., *Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry
@@ -40,6 +41,8 @@ class UW(Learned):
         Liebel and Körner, *Auxiliary Tasks in Multi-task Learning*, 2018, arXiv:1805.06334
         (revised).
     """
+
+    least_loss = "zero"
 
     card = Card(
         id="uw",

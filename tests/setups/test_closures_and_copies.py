@@ -104,7 +104,7 @@ def test_a_frozen_negative_weight_is_refused_and_a_floor_is_the_remedy(checks: A
         balancer(losses()).backward()
     assert balancer.weights is not None
     assert balancer.weights["a"] < -1
-    with pytest.raises(RuntimeError, match="task 'a' -.*weight_floor=0"), balancer.frozen():
+    with pytest.raises(RuntimeError, match=r"task 'a' -.*weight_floor=0"), balancer.frozen():
         for _ in range(2):
             balancer(losses())
     floored = Balancer("pbi", ["a", "b"], checks=checks, weight_floor=0)

@@ -35,16 +35,10 @@ class IMTLL(Learned):
     card = Card(
         id="imtl_l",
         name="IMTL-L",
-        equation=r"w_k = e^{s_k}, \quad \min_s \textstyle\sum_k e^{s_k} L_k - s_k",
         heads="weighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         guarantee="none; the weights are 1 / L where s has converged",
         defaults="s starts at 0, as in the paper.",
-        deviations=(
-            "LibMTL has it only inside IMTL; other codes train s with an optimiser of its own."
-        ),
+        deviations="LibMTL has it inside IMTL only; other codes give s an optimiser of its own.",
         torchjd="IMTLL",
     )
 

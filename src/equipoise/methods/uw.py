@@ -49,15 +49,11 @@ class UW(Learned):
         name="UW",
         equation=r"w_k = a_k e^{-s_k}, \quad \min_s \textstyle\sum_k a_k e^{-s_k} L_k + s_k / 2",
         heads="weighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         guarantee="none; the weights are 1 / (2 L) where s has converged",
         defaults="s starts at 0 (sigma = 1) and every loss counts as a regression loss.",
         deviations=(
-            "LibMTL starts s at -0.5, uses the regression form for every loss and lets weight "
-            "decay act on s. Codes that write L / (2 exp(s)) overflow for large s; here exp(-s) is "
-            "used."
+            "LibMTL starts s at -0.5 and lets weight decay act on it. Codes that write L / (2 exp(s)) "
+            "overflow for large s."
         ),
         libmtl="UW",
         torchjd="UW",

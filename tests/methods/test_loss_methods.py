@@ -413,6 +413,11 @@ def test_gls_survives_losses_whose_product_underflows() -> None:
     torch.testing.assert_close(weights, torch.full((40,), 1 / 40))
 
 
+@pytest.mark.parametrize("option", [{}, {"period": 5}, {"window": 5}], ids=str)
+def test_dwa_waits_for_the_end_of_an_epoch_unless_it_counts_steps(option: dict[str, int]) -> None:
+    assert equipoise.method("dwa", **option).awaits == ("" if option else "end_epoch()")
+
+
 def test_sliding_dwa_starts_from_a_buffer_of_ones() -> None:
     method = cast(LossMethod, equipoise.method("dwa", window=2))
     rows = [[0.5, 2.0], [0.4, 1.9], [0.3, 1.9], [0.3, 1.8], [0.2, 1.8]]

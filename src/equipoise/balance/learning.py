@@ -164,7 +164,12 @@ class Learning:
         for sink in reached(losses).sinks:
             # What comes out of the wrapped module has not met the weights yet.
             wrapper = sink.ddp_weakref()
-            if wrapper.static_graph or mine.isdisjoint(map(id, wrapper.parameters())):
+            expected = {
+                id(p)
+                for name, p in wrapper.module.named_parameters()
+                if name not in wrapper.parameters_to_ignore
+            }
+            if wrapper.static_graph or mine.isdisjoint(expected):
                 continue
             raise RuntimeError(
                 f"the learnable weights of '{self._method.card.id}' are part of a DistributedDataParallel "

@@ -1,9 +1,9 @@
 """Actor-critic on a pole that has to be kept upright: a policy loss, a value loss and an entropy bonus.
 
-The policy loss has either sign and the entropy bonus is negative, so methods that divide by losses or take
-their logarithm refuse. The value loss is a mean square of returns of up to 20, far above the others: where
-actor and critic share a trunk, the plain sum mostly trains the critic. A fixed sum with a small value loss is
-the baseline that a method has to beat.
+The policy loss has either sign and the entropy bonus is negative, so methods that divide by losses, take
+their logarithm or learn their weights refuse. The value loss is a mean square of returns of up to 20, far
+above the others: where actor and critic share a trunk, the plain sum mostly trains the critic. A fixed sum
+with a small value loss is the baseline that a method has to beat.
 
 python examples/actor_critic.py --arms "plain sum,fixed sum,mgda"
 """

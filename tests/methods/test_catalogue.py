@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,9 +21,8 @@ def loaded_after(code: str) -> set[str]:
     ran = subprocess.run(
         [sys.executable, "-c", f"{code}\n{shown}"], capture_output=True, text=True, check=True
     )
-    modules = {where.partition(":")[0] for where in CATALOGUE.values()}
     seen = {name.rpartition(".")[2] for name in ran.stdout.split() if ".methods." in name}
-    return seen & modules
+    return seen & set(CATALOGUE)
 
 
 def test_importing_the_package_reads_no_method_but_the_one_the_balancer_names() -> None:
@@ -30,6 +31,31 @@ def test_importing_the_package_reads_no_method_but_the_one_the_balancer_names() 
 
 def test_asking_for_a_method_reads_that_one() -> None:
     assert loaded_after("import equipoise; equipoise.method('dwa')") <= {"forum", "dwa"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import equipoise.methods.base as b; assert b.Method",
+        "import equipoise.methods.base; assert equipoise.methods.base.Method",
+        "import equipoise.methods as m; from equipoise.methods import base; assert m.base is base",
+        "import equipoise, equipoise.methods.uw as uw; assert type(equipoise.method('uw')) is uw.UW",
+        "from equipoise import methods; assert methods()[0].id == 'ew'",
+        "from equipoise import *; assert methods()[0].id == method('ew').card.id",
+    ],
+)
+def test_methods_is_a_folder_to_import_from_and_a_call_that_lists_the_cards(code: str) -> None:
+    called = "; import equipoise; assert equipoise.methods()[0].id == 'ew'"
+    subprocess.run([sys.executable, "-c", code + called], check=True)
+
+
+def test_no_name_of_a_package_hides_a_folder_of_it() -> None:
+    # ``import equipoise.methods.base as base`` looks the folder up as an attribute of the package.
+    for found in pkgutil.walk_packages(equipoise.__path__, "equipoise."):
+        if found.ispkg:
+            folder = importlib.import_module(found.name)
+            above, _, name = found.name.rpartition(".")
+            assert getattr(sys.modules[above], name) is folder, found.name
 
 
 def test_ids_are_those_of_the_cards_and_in_the_order_of_the_catalogue() -> None:

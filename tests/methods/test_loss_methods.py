@@ -379,9 +379,43 @@ def test_uw_survives_a_huge_log_variance() -> None:
     assert method.weights(torch.ones(2, dtype=torch.float64)).tolist() == [0.0, 0.0]
 
 
+LOSS_IDS = [c.id for c in equipoise.methods() if equipoise.method(c.id).needs == "losses"]
+
+
+@pytest.mark.parametrize("name", LOSS_IDS)
+def test_no_weight_runs_away_unseen_under_a_loss_that_stays_negative(name: str) -> None:
+    learns = equipoise.method(name).learns
+    balancer = equipoise.Balancer(
+        name, ["policy", "value"], seed=0, self_optimized=0.1 if learns else False
+    )
+    shared = torch.ones(3, requires_grad=True)
+    for step in range(300):
+        losses = {"policy": shared.sum() - 5, "value": shared.square().sum()}
+        try:
+            balancer(losses)
+        except ValueError as error:
+            assert "'policy' is -2" in str(error) and f"'{name}' needs" in str(error)
+            return
+        if step % 100 == 99:
+            balancer.end_epoch()
+    weights = [value for key, value in balancer.metrics().items() if "/weight/" in key]
+    assert len(weights) == 2
+    assert max(map(abs, weights)) < 10
+
+
+def test_learned_weights_take_a_loss_of_0() -> None:
+    for name in ("uw", "imtl_l"):
+        assert bool(equipoise.method(name).direction(torch.eye(2), torch.zeros(2)).isfinite().all())
+
+
 def test_gls_survives_losses_whose_product_underflows() -> None:
     weights = cast(LossMethod, equipoise.method("gls")).weights(torch.full((40,), 1e-9))
     torch.testing.assert_close(weights, torch.full((40,), 1 / 40))
+
+
+@pytest.mark.parametrize("option", [{}, {"period": 5}, {"window": 5}], ids=str)
+def test_dwa_waits_for_the_end_of_an_epoch_unless_it_counts_steps(option: dict[str, int]) -> None:
+    assert equipoise.method("dwa", **option).awaits == ("" if option else "end_epoch()")
 
 
 def test_sliding_dwa_starts_from_a_buffer_of_ones() -> None:

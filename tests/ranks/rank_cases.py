@@ -37,7 +37,8 @@ class Case:
         options: of the balancer.
         wrapper: what makes the ranks work together.
         ddp: options of DistributedDataParallel.
-        layout: what the wrapped module returns: losses, outputs, or the balanced loss.
+        layout: what the wrapped module returns: losses, outputs, or the balanced loss; "owned" are losses,
+            of a module that the balancer is a part of.
         steps: of the optimiser.
         sizes: examples of each rank; None for equal parts.
         weight: how the ranks tell the number of their examples.
@@ -58,7 +59,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     wrapper: Literal["ddp", "fsdp"] = "ddp"
     ddp: dict[str, Any] = field(default_factory=dict)
-    layout: Literal["losses", "outputs", "balanced"] = "losses"
+    layout: Literal["losses", "outputs", "balanced", "owned"] = "losses"
     steps: int = 5
     sizes: tuple[int, ...] | None = None
     weight: Literal["none", "number", "mapping"] = "none"

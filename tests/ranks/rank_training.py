@@ -198,7 +198,7 @@ class Training:
     # --- several processes ------------------------------------------------------------------------
 
     def _wrapped(self) -> nn.Module:
-        if self.case.layout == "balanced":
+        if self.case.layout in ("balanced", "owned"):
             # As a trainer does that wraps everything.
             self.network.balancer = self.balancer
         if self.rank is None:

@@ -53,6 +53,24 @@ def test_the_balancer_may_be_part_of_the_module(pair: Pool, case: Case) -> None:
     assert_agreed_in_silence(pair, case)
 
 
+@pytest.mark.parametrize("setting", ["plain", *SETTINGS])
+@pytest.mark.parametrize("options", [{}, {"self_optimized": 0.05}], ids=["yours", "own"])
+def test_learned_weights_of_the_module_that_its_forward_does_not_use(
+    pair: Pool, options: dict[str, Any], setting: str
+) -> None:
+    """The module owns the balancer, and the loop calls it with what the module returns."""
+    case = Case(
+        "uw", "losses", options=options, layout="owned", steps=3, ddp=SETTINGS.get(setting, {})
+    )
+    if setting == "find_unused" and not options:
+        for outcome in pair.run(case):
+            assert [step for step, _ in outcome.errors] == [0]
+            assert "balancer.param_groups()" in outcome.errors[0][1]
+            assert "find_unused_parameters" in outcome.errors[0][1]
+    else:
+        assert_equal_to_one_process(pair, case)
+
+
 @pytest.mark.parametrize("case", sample(micro=2, steps=3))
 def test_batches_may_be_accumulated_without_synchronising(pair: Pool, case: Case) -> None:
     assert_equal_to_one_process(pair, case)

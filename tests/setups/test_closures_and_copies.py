@@ -91,6 +91,28 @@ def test_lbfgs_with_line_search_descends_on_a_frozen_loss(
     assert seen[-1] == pytest.approx(min(seen), rel=0.05)
 
 
+@pytest.mark.parametrize("checks", ["now", "deferred"])
+def test_a_frozen_negative_weight_is_refused_and_a_floor_is_the_remedy(checks: Any) -> None:
+    lone = torch.tensor([0.1, 1.0], requires_grad=True)
+
+    def losses() -> dict[str, Tensor]:
+        return {"a": lone[0].square(), "b": lone[1].square()}
+
+    balancer = Balancer("pbi", ["a", "b"], checks=checks)
+    for _ in range(2):
+        # A step at a time such a weight is what the method says.
+        balancer(losses()).backward()
+    assert balancer.weights is not None
+    assert balancer.weights["a"] < -1
+    with pytest.raises(RuntimeError, match=r"task 'a' -.*weight_floor=0"), balancer.frozen():
+        for _ in range(2):
+            balancer(losses())
+    floored = Balancer("pbi", ["a", "b"], checks=checks, weight_floor=0)
+    floored(losses()).backward()
+    with floored.frozen():
+        assert all(floored(losses()).item() >= 0 for _ in range(3))
+
+
 # --- copies ---------------------------------------------------------------------------------------
 
 

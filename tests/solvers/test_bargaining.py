@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from gramians import DEFECTS, STATIONARY, gramian, jacobian, jacobians, many, seeds, stack
@@ -140,3 +142,17 @@ def test_clarabel_agrees_on_nash(tasks: int) -> None:
         mine = float((ours @ J).square().sum() / 2 - ours.log().sum())
         theirs = torch.tensor(w.value)
         assert mine <= float((theirs @ J).square().sum() / 2 - theirs.log().sum()) + 1e-9
+
+
+def test_full_steps_settle_ordinary_problems_without_the_careful_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The careful steps give the same answer and take far longer, so nothing else would show it."""
+
+    def careful(*_: object) -> None:
+        raise AssertionError("full steps did not settle it")
+
+    monkeypatch.setattr(sys.modules["equipoise.solvers.bargaining"], "_point", careful)
+    problems = torch.stack([gramian(seed, 4) for seed in range(50)])
+    for power in (0.5, 1.0, 2.0):
+        assert bargaining(problems, power).residual.max() <= 1e-10

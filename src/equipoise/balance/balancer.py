@@ -251,7 +251,7 @@ class Balancer(Beside):
         of one function.
 
         Raises:
-            RuntimeError: there are no weights to keep.
+            RuntimeError: there are no weights to keep; in a call, one of them is negative.
         """
         with self.pipeline.keeping():
             yield

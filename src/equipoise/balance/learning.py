@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from equipoise.balance.rule import Learned
+from equipoise.gradients.graph import reached
 from equipoise.methods.base import Method
 
 # Optimiser steps of the network after which weights that never moved are taken for forgotten.
@@ -30,6 +32,7 @@ class Learning:
         self.rate = 0.01 if self_optimized is True else float(self_optimized)
         if self.rate and not method.learns:
             raise ValueError(f"self_optimized: '{method.card.id}' has no weights to learn")
+        method.self_optimized = bool(self.rate)
         self._optimizer: torch.optim.Adam | None = None
         self._network: tuple[weakref.ref[Tensor], int] | None = None
         self._version = 0
@@ -93,6 +96,7 @@ class Learning:
             parameter.grad = gradient
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        self._method.requires_grad_(False)
 
     def optimizer(self) -> torch.optim.Adam:
         """The Adam that steps the weights here."""
@@ -124,14 +128,19 @@ class Learning:
                 "exp_avg_sq": second.clone().view_as(parameter),
             }
 
-    def watch(self, loss: Tensor) -> None:
-        """Warns, once, when the network is being trained and the weights are not."""
+    def watch(self, losses: Sequence[Tensor]) -> None:
+        """Warns, once, when the network is being trained and the weights are not.
+
+        Raises:
+            RuntimeError: DistributedDataParallel would get gradients of the weights that it does not expect.
+        """
         if self._settled:
             return
         version = sum(p._version for p in self.parameters())
         network = self._network and self._network[0]()
         if network is None:
-            leaf = _some_leaf(loss)
+            self._refuse_twice(losses)
+            leaf = _some_leaf(losses[0])
             if leaf is not None:
                 self._network = (weakref.ref(leaf), leaf._version)
                 self._version = version
@@ -149,6 +158,25 @@ class Learning:
                     "*balancer.param_groups() to your optimiser's groups, or use self_optimized=True",
                     stacklevel=2,
                 )
+
+    def _refuse_twice(self, losses: Sequence[Tensor]) -> None:
+        mine = set(map(id, self.parameters()))
+        for sink in reached(losses).sinks:
+            # What comes out of the wrapped module has not met the weights yet.
+            wrapper = sink.ddp_weakref()
+            expected = {
+                id(p)
+                for name, p in wrapper.module.named_parameters()
+                if name not in wrapper.parameters_to_ignore
+            }
+            if wrapper.static_graph or mine.isdisjoint(expected):
+                continue
+            raise RuntimeError(
+                f"the learnable weights of '{self._method.card.id}' are part of a DistributedDataParallel "
+                "module whose forward does not use them: with find_unused_parameters=True it takes them for "
+                "unused, and their gradient would break it. Call the balancer inside forward, keep it out of "
+                "the module and give *balancer.param_groups() to your optimiser, or use self_optimized=True"
+            )
 
 
 def _written(state: dict[str, Any] | None, weights: Tensor) -> Tensor:

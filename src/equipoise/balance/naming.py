@@ -151,7 +151,7 @@ def refuse_small(
     needs = "positive losses" if least == "above_zero" else "losses that are not negative"
     raise ValueError(
         f"loss '{name}' is {low:.4g}{when}, but {who} needs {needs}; add a constant to it, or choose a "
-        "method without a logarithm"
+        "method that takes any"
     )
 
 

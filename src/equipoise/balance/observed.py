@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equipoise.balance.learning import Learning
 from equipoise.balance.report import Shown
-from equipoise.balance.reuse import Kept
+from equipoise.balance.reuse import Kept, refuse_negative
 from equipoise.balance.rule import Outcome, Rule
 from equipoise.balance.smoothing import PerTensor
 from equipoise.gradients import host
@@ -104,6 +104,8 @@ class Observed(Stateful):
                 f"the weights of '{self.rule.method.card.id}' are not finite ({told}) although the losses "
                 "are; its state may have been loaded damaged, or its options do not suit losses of this size"
             )
+        if min(weights) < 0 and self.frozen:
+            refuse_negative(names, weights, self.rule.method.card.id)
 
     # --- keeping weights --------------------------------------------------------------------------
 

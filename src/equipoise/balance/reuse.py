@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +15,22 @@ from equipoise.gradients.step import Step
 from equipoise.solvers import SolverError
 
 OnFailure = Literal["raise", "keep"]
+
+
+def refuse_negative(names: Sequence[str], weights: Sequence[float], method: str) -> None:
+    """Raises for kept weights of which one is negative, by more than a solver's rounding.
+
+    Raises:
+        RuntimeError: naming the task.
+    """
+    low = min(weights)
+    if low < -1e-6 * max(weights):
+        raise RuntimeError(
+            f"frozen() keeps the last weights, and '{method}' gave task "
+            f"'{names[list(weights).index(low)]}' {low:.3g}: a closure would drive its loss up without "
+            "end, since a sum with a negative weight has no minimum. Use weight_floor=0, or a method "
+            "without negative weights"
+        )
 
 
 class Averaged(Wrapper):

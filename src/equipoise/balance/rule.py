@@ -110,6 +110,8 @@ class Plain(Rule):
         """See :meth:`Rule.allocate`."""
         super().allocate(tasks)
         self.maths.begin(tasks)
+        if self.maths.self_optimized:
+            self.maths.requires_grad_(False)
         self.maths.allocate(tasks)
 
     def blind(self, step: Step) -> bool:
@@ -122,6 +124,8 @@ class Plain(Rule):
         method = self.maths
         if isinstance(method, LossMethod):
             with self.seeing(method, step):
+                if method.self_optimized:
+                    method.requires_grad_()
                 weights = method.weights(step.values)
                 if not method.learns:
                     return Outcome(weights, None, gradients)

@@ -166,7 +166,7 @@ class Standing(Stateful):
             self._take_first(together)
             steps = [step._replace(number=self.pipeline.number) for step in steps]
         if not torch.compiler.is_compiling():
-            self.pipeline.learning.watch(steps[-1].present[0])
+            self.pipeline.learning.watch(steps[-1].present)
             if self._patience >= 0:
                 self._patience = reminded(self._patience, self.method)
         return steps

@@ -48,10 +48,7 @@ class AdaTask(Tracked):
     card = Card(
         id="adatask",
         name="AdaTask",
-        equation=r"d = \textstyle\sum_k \hat m_k / (\sqrt{\hat v_k} + \epsilon)",
         heads="unweighted",
-        weight_sum="free",
-        degree=None,
         unit_free=True,
         defaults="Adam's usual constants.",
         deviations="The authors' code ignores weight decay, which is SGD's here.",

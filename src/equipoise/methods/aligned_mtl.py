@@ -41,11 +41,8 @@ class AlignedMTL(GramianMethod):
     card = Card(
         id="aligned_mtl",
         name="Aligned-MTL",
-        equation=r"w = \sigma_{\min} V \Lambda^{-1/2} V^\top 1, \quad G = V \Lambda V^\top",
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="condition number 1 of the aligned gradients",
         defaults="scale_mode = 'min' and equal preference 1, as in the official code.",
         deviations="LibMTL calls a function that torch 2 has dropped; TorchJD prefers 1/K.",

@@ -44,13 +44,10 @@ class AutoLambda(OwnAdam, BilevelMethod):
         name="Auto-Lambda",
         equation=r"\lambda \leftarrow \lambda - \nabla_\lambda \textstyle\sum_j L_j^{val}(\theta')",
         heads="weighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         defaults="Weights start at 0.1, Adam with lr 1e-4, as in the authors' NYUv2 runs.",
         deviations=(
-            "The official code and LibMTL take a virtual step with momentum; LibMTL puts a softmax on "
-            "the weights, and its default of five inner steps contradicts its own assertion of one."
+            "The official code and LibMTL take a virtual step with momentum; LibMTL has a softmax, and "
+            "its five inner steps contradict its own assertion of one."
         ),
         libmtl="AutoLambda",
     )

@@ -30,6 +30,9 @@ class Method(Stateful):
     # The losses that the maths takes; an option may change it.
     least_loss: LeastLoss = "any"
     learns: ClassVar[bool] = False
+    # Whether learned weights are stepped by the balancer: they then need a gradient within a step alone, and
+    # nobody else (DistributedDataParallel) has to expect one.
+    self_optimized: bool = False
     # The call between steps without which the method never gets going, such as "end_epoch()".
     awaits: str = ""
     # Whether the order in which the tasks are given is of no matter.

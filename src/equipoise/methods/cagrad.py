@@ -35,14 +35,8 @@ class CAGrad(GramianMethod):
     card = Card(
         id="cagrad",
         name="CAGrad",
-        equation=(
-            r"\tfrac1K + \tfrac{c \|g_0\|}{\|J^\top v\|} v, \quad v = \operatorname{argmin}_{v \in "
-            r"\Delta} \langle J^\top v, g_0 \rangle + c \|g_0\| \|J^\top v\|"
-        ),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="converges to a minimum of the mean loss for c < 1",
         defaults="c = 0.4, the official value for NYUv2 (the class and LibMTL have 0.5); rescale 0.",
         deviations=(

@@ -1,4 +1,4 @@
-"""The facts about a method, and the paper its docstring names."""
+"""The facts about a method, and what its docstring says of them: the equation and the paper."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Card:
         name: the name as the literature writes it.
         title, authors, venue, year, arxiv: the source paper; where they are left out, the first one under
             ``References:`` in the method's docstring.
-        equation: the weights (or the combined gradient) in one line of LaTeX.
+        equation: the weights (or the combined gradient) in one line of LaTeX; where it is left out, the first
+            formula of the docstring.
         heads: what the task heads get in the paper: the gradient of the weighted loss, or of the plain
             loss (only the shared parameters are balanced).
         weight_sum: what the weights sum to in the paper: ``"K"``, ``"1"`` or ``"free"``.
@@ -43,11 +44,11 @@ class Card:
     venue: str = ""
     year: int = 0
     arxiv: str | None = None
-    equation: str
+    equation: str = ""
     heads: Heads
-    weight_sum: Literal["K", "1", "free"]
-    degree: float | None
-    unit_free: bool
+    weight_sum: Literal["K", "1", "free"] = "free"
+    degree: float | None = None
+    unit_free: bool = False
     guarantee: str = ""
     defaults: str = ""
     deviations: str = ""
@@ -62,8 +63,17 @@ REFERENCE = re.compile(
 )
 
 
+FORMULA = re.compile(r"^( *)\.\. math::(?P<latex>[^\n]*(?:\n\1   +\S[^\n]*)*)", re.MULTILINE)
+
+
 def cited(card: Card, docstring: str) -> Card:
-    """The card with the first paper under ``References:`` of the docstring, unless it names one itself."""
+    """The card with the first formula of the docstring, and the first paper under ``References:``.
+
+    What the card says itself it keeps.
+    """
+    formula = FORMULA.search(docstring)
+    if formula is not None and not card.equation:
+        card = replace(card, equation=" ".join(formula["latex"].split()))
     if card.title:
         return card
     found = REFERENCE.search(" ".join(docstring.split()))

@@ -24,18 +24,13 @@ class ConFIG(GramianMethod):
     card = Card(
         id="config",
         name="ConFIG",
-        equation=(
-            r"d = \left( \sum_k \langle g_k, \hat d \rangle \right) \hat d, \quad "
-            r"\hat d \propto U^+ 1"
-        ),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
         unit_free=True,
         guarantee="the same positive cosine with every task gradient",
         deviations=(
-            "The official default, a least-squares call of torch, can take independent gradients for "
-            "dependent ones. TorchJD needs the Jacobian for what the Gramian gives."
+            "The official least squares can take independent gradients for dependent ones. TorchJD "
+            "needs the Jacobian."
         ),
         torchjd="ConFIG",
     )

@@ -33,20 +33,13 @@ class ConicGrad(GramianMethod):
     card = Card(
         id="conicgrad",
         name="ConicGrad",
-        equation=(
-            r"d = \operatorname{argmax}_d \min_k \langle g_k, d \rangle \ \text{s.t.}\ "
-            r"\langle g_0, d \rangle \ge c \|g_0\| \|d\|, \ \|d\| = \|g_0\|"
-        ),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="a cosine of at least c with the mean gradient",
         defaults="c = 0.25; ours, a wide cone: the angle is to be tuned.",
         deviations=(
-            "The paper moves the dual weights by a gradient step in every iteration; here the problem "
-            "is solved exactly in every step, without state. That the length is the mean gradient's "
-            "is ours. No official code was found to compare with."
+            "The paper takes one gradient step on the dual; here it is solved. The length, that of the "
+            "mean gradient, is ours. No official code was found to compare with."
         ),
     )
 

@@ -35,11 +35,7 @@ class COSMOS(LossMethod):
     card = Card(
         id="cosmos",
         name="COSMOS",
-        equation=r"w = \nabla_L (r^\top L - \lambda \cos(r, L))",
         heads="weighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         defaults="Strength 1; the paper chooses it for each data set, from 0.01 to 8.",
         torchjd="COSMOS",
     )

@@ -51,11 +51,9 @@ class CoV(LossMethod):
     card = Card(
         id="cov",
         name="CoV",
-        equation=r"w_k \propto \sigma(\ell_k) / \mu(\ell_k), \quad \ell_k = L_k / \mu(L_k)",
         heads="weighted",
         weight_sum="1",
         degree=0.0,
-        unit_free=False,
         defaults="All steps averaged alike, as in the paper.",
         deviations=(
             "The official code's decaying form divides its sum of squares by the number of steps, "

@@ -40,11 +40,7 @@ class CRMOGM(GramianMethod):
     card = Card(
         id="cr_mogm",
         name="CR-MOGM",
-        equation=r"w_t = \alpha w_{t-1} + (1 - \alpha) \hat w_t",
         heads="unweighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         guarantee="converges with the inner method's weights from mini-batches",
         defaults="inner = 'mgda', alpha = 0.9, starting from the first weights.",
         deviations="TorchJD has it as a wrapper of its weightings, as here.",

@@ -43,10 +43,7 @@ class DBMTL(Tracked):
     card = Card(
         id="db_mtl",
         name="DB-MTL",
-        equation=r"d = \max_j \|\hat g_j\| \sum_k \hat g_k / \|\hat g_k\|",
         heads="unweighted",
-        weight_sum="free",
-        degree=None,
         unit_free=True,
         defaults="beta = 0.9 and beta_sigma = 0, as in LibMTL; the paper tunes both per data set.",
         libmtl="DB_MTL",

@@ -39,11 +39,8 @@ class DTP(LossMethod):
     card = Card(
         id="dtp",
         name="DTP",
-        equation=r"w_k = -(1 - \bar\kappa_k)^{\gamma_k} \log \bar\kappa_k",
         heads="weighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         defaults="gamma 1, alpha 0.5 and floor 1e-3 are ours: the paper tunes gamma and alpha.",
         deviations="The paper's second level, priorities of examples within a task, is not here.",
     )

@@ -30,17 +30,11 @@ class DualProj(GramianMethod):
     card = Card(
         id="dualproj",
         name="DualProj",
-        equation=r"w = \operatorname{argmin}_{v \ge u} v^\top G v",
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="no task gets worse: <g_k, d> >= 0",
         defaults="Equal preference 1 / K, as in TorchJD.",
-        deviations=(
-            "TorchJD adds 1e-4 to the normalised Gramian and skips the projection where gradients are "
-            "small."
-        ),
+        deviations="TorchJD adds 1e-4 to the Gramian and does not project small gradients.",
         torchjd="DualProj",
     )
 

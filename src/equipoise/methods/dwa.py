@@ -51,11 +51,9 @@ class DWA(LossMethod):
     card = Card(
         id="dwa",
         name="DWA",
-        equation=r"w_k = K \operatorname{softmax}_k(\bar L_k(t-1) / (T \bar L_k(t-2)))",
         heads="weighted",
         weight_sum="K",
         degree=0.0,
-        unit_free=False,
         defaults="Temperature 2 and two epochs of equal weights, as in the paper and its code.",
         deviations="Some codes take the mean of the weighted losses instead of the sum.",
         libmtl="DWA",

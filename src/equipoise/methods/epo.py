@@ -60,7 +60,6 @@ class EPO(GramianMethod):
         heads="weighted",
         weight_sum="1",
         degree=0.0,
-        unit_free=False,
         guarantee=(
             "the task furthest above its preference never gets worse; once balanced, no task does"
         ),

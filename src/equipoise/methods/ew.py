@@ -18,11 +18,9 @@ class EW(LossMethod):
     card = Card(
         id="ew",
         name="EW",
-        equation=r"w_k = 1",
         heads="weighted",
         weight_sum="K",
         degree=0.0,
-        unit_free=False,
         deviations="LibMTL documents 1/K and uses 1, as here.",
         libmtl="EW",
         torchjd="Sum",

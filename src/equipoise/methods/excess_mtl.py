@@ -42,11 +42,8 @@ class ExcessMTL(Tracked):
     card = Card(
         id="excess_mtl",
         name="ExcessMTL",
-        equation=r"w_k \propto w_k \exp(\eta e_k / e_k(0)), \quad e_k = \sum g_k^2 / \sqrt{S_k}",
         heads="weighted",
         weight_sum="K",
-        degree=None,
-        unit_free=False,
         defaults="robust_step_size = 0.01, as in the official code.",
         deviations=(
             "The paper's weights sum to 1, the official ones to K, as here. TorchJD updates on the "

@@ -34,17 +34,12 @@ class FairGrad(GramianMethod):
     card = Card(
         id="fairgrad",
         name="FairGrad",
-        equation=r"(G w)_k = w_k^{-1/\alpha}",
         heads="unweighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         guarantee="every task improves; converges to a Pareto-stationary point",
         defaults="alpha = 2, as in all scripts of the official code (its class has 1, LibMTL too).",
         deviations=(
-            "The official code multiplies by K and clips the shared gradient at 1; it and its copies "
-            "solve with an absolute tolerance, which leaves small gradients unsolved. LibMTL weights "
-            "the heads."
+            "The official code multiplies by K, clips the shared gradient at 1 and solves with an "
+            "absolute tolerance, which leaves small gradients unsolved. LibMTL weights the heads."
         ),
         libmtl="FairGrad",
         torchjd="FairGrad",

@@ -50,7 +50,6 @@ class FAMO(OwnAdam, LossMethod):
     card = Card(
         id="famo",
         name="FAMO",
-        equation=r"w_k \propto \operatorname{softmax}(\xi)_k / (L_k - b_k)",
         heads="weighted",
         weight_sum="1",
         degree=0.0,

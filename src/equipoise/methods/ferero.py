@@ -46,25 +46,12 @@ class FERERO(GramianMethod):
     card = Card(
         id="ferero",
         name="FERERO",
-        title="FERERO: A Flexible Framework for Preference-Guided Multi-Objective Learning",
-        authors="Chen, Saif, Shen, Chen",
-        venue="NeurIPS",
-        year=2024,
-        arxiv="2412.01773",
-        equation=(
-            r"w = \lambda + B^\top \nu = \operatorname{argmin}_{\lambda \in \Delta,\, \nu} \tfrac12 w^\top "
-            r"G w - \gamma \nu^\top B L, \quad B p = 0"
-        ),
         heads="weighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         guarantee="the distance of the losses to the preference's ray shrinks at the rate gamma",
         defaults="Equal preference: ours. rate = 1, as in the official code.",
         deviations=(
-            "The official code handles two tasks and takes gradient steps on the dual, in deep networks "
-            "one a step, with the absolute weights brought to sum 1; here the dual is exact. The partial "
-            "order is that of the losses; other cones and inequality constraints are left out."
+            "The official code, for two tasks, takes gradient steps on the dual and brings the absolute "
+            "weights to sum 1; here the dual is exact. Cones and inequality constraints are left out."
         ),
     )
 

@@ -54,11 +54,8 @@ class FORUM(OwnAdam, BilevelMethod):
     card = Card(
         id="forum",
         name="FORUM",
-        equation=r"d = \textstyle\sum_j \lambda_j \nabla F_j + \nu \nabla q",
         heads="weighted",
         weight_sum="1",
-        degree=None,
-        unit_free=False,
         defaults="phi 0.1, five inner steps at rate 0.1, Adam with lr 1e-3 for the weights, as in LibMTL.",
         deviations=(
             "LibMTL, by the same group, drops the factor 1/2 of the dual, which leaves the same answer, and "

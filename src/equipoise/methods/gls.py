@@ -31,15 +31,10 @@ class GLS(LossMethod):
     card = Card(
         id="gls",
         name="GLS",
-        equation=r"w_k = (\prod_j L_j)^{1/K} / (K L_k)",
         heads="weighted",
-        weight_sum="free",
         degree=0.0,
         unit_free=True,
-        deviations=(
-            "LibMTL multiplies the raw losses, which underflows with many tasks, and reports "
-            "weights that are not the derivative."
-        ),
+        deviations="LibMTL multiplies raw losses, which underflows; its weights are no derivative.",
         libmtl="GLS",
         torchjd="GeometricMean",
     )

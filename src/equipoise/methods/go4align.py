@@ -42,11 +42,7 @@ class GO4Align(LossMethod):
     card = Card(
         id="go4align",
         name="GO4Align",
-        equation=r"w_k = \operatorname{mean}_{\text{group of } k} (q \textstyle\sum_j L_j / L)",
         heads="weighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         defaults="beta 1e-4; 2 groups, while the paper tunes their number for each data set.",
         deviations=(
             "The public code runs a k-means with random starts; here the clustering is exact, so "

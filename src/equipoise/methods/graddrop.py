@@ -46,9 +46,6 @@ class GradDrop(Random, JacobianMethod):
         name="GradDrop",
         equation=r"d = \sum_k (\ell_k + (1 - \ell_k) M_k) \odot g_k",
         heads="unweighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         defaults="leak = 0, as in the paper.",
         deviations=(
             "The paper works at the shared features (route 'features'). LibMTL adds 1e-7 to the "

@@ -61,8 +61,6 @@ class GradNorm(GramianMethod):
         equation=r"\min_w \sum_k \left| w_k \|g_k\| - \bar G r_k^\alpha \right|",
         heads="weighted",
         weight_sum="K",
-        degree=None,
-        unit_free=False,
         defaults=(
             "alpha = 1.5, the paper's value for NYUv2; Adam with learning rate 0.025; softmax, for the "
             "paper's form ascends where a weight turns negative."

@@ -50,9 +50,7 @@ class GradOPS(GramianMethod):
             r"(S = \{j \ne i\}, \text{ for } i \text{ in conflict})"
         ),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="no task gets worse: <g_k, d> >= 0",
         defaults="alpha = 0, the plain sum.",
         deviations=(

@@ -43,15 +43,8 @@ class GradVac(Random, GramianMethod):
     card = Card(
         id="gradvac",
         name="GradVac",
-        equation=(
-            r"g_i' \leftarrow g_i' + \tfrac{\|g_i'\| (\hat\varphi \sqrt{1 - \varphi^2} - \varphi "
-            r"\sqrt{1 - \hat\varphi^2})}{\|g_j\| \sqrt{1 - \hat\varphi^2}} g_j, "
-            r"\quad d = \sum_i g_i'"
-        ),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         defaults="beta = 0.01, as in the paper (LibMTL and TorchJD: 0.5).",
         deviations=(
             "The paper keeps a target for every layer, here there is one for the whole model, as in "

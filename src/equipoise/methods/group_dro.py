@@ -37,11 +37,8 @@ class GroupDRO(LossMethod):
     card = Card(
         id="group_dro",
         name="GroupDRO",
-        equation=r"w \leftarrow w \odot e^{\eta L} / \textstyle\sum_j w_j e^{\eta L_j}",
         heads="weighted",
         weight_sum="1",
-        degree=None,
-        unit_free=False,
         guarantee="converges to the worst-case mixture for convex losses",
         defaults="eta 0.01, as in the official code.",
     )

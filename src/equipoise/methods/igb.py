@@ -35,15 +35,11 @@ class IGB(EarlyEpoch):
     card = Card(
         id="igb",
         name="IGBv1",
-        equation=r"w_k = K \operatorname{softmax}_k(L_k / \bar L_k) / L_k",
         heads="weighted",
-        weight_sum="free",
         degree=-1.0,
         unit_free=True,
         defaults="Base epoch 1, the second; the official code leaves it to its command line.",
-        deviations=(
-            "The published weights act on the logarithms of the losses, hence the 1 / L here."
-        ),
+        deviations="The published weights act on logarithms of losses, hence the 1 / L.",
     )
 
     def __init__(self, base_epoch: int = 1, period: int | None = None) -> None:

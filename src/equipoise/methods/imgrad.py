@@ -45,19 +45,8 @@ class IMGrad(GramianMethod):
     card = Card(
         id="imgrad",
         name="IMGrad",
-        title="Injecting Imbalance Sensitivity for Multi-Task Learning",
-        authors="Zhou, Liu, Zhao, Gong",
-        venue="IJCAI",
-        year=2025,
-        arxiv="2503.08006",
-        equation=(
-            r"\tfrac1K + \tfrac{c \|g_0\|}{\|J^\top v\|} v, \quad v = \operatorname{argmin}_{v \in "
-            r"\Delta} (1.5 - \mu) \langle J^\top v, g_0 \rangle + \mu c \|g_0\| \|J^\top v\|"
-        ),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         defaults="c = 0.8, the official value for NYUv2 and CityScapes; rescale 0.",
         deviations=(
             "The formula is that of the official code for NYUv2, which divides by 1 + c^2 and finds g_m and "

@@ -30,10 +30,7 @@ class IMTL(IMTLG):
     card = Card(
         id="imtl",
         name="IMTL",
-        equation=r"w_k = \hat w_k / L_k, \quad \hat w = \text{IMTL-G}(g_1 / L_1, \dots)",
         heads="unweighted",
-        weight_sum="free",
-        degree=None,
         unit_free=True,
         guarantee="equal projection on every task gradient",
         deviations=(

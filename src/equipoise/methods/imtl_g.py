@@ -27,16 +27,14 @@ class IMTLG(GramianMethod):
     card = Card(
         id="imtl_g",
         name="IMTL-G",
-        equation=r"w_k \propto (C^{-1} 1)_k / \|g_k\|, \quad \sum_k w_k = 1",
         heads="unweighted",
         weight_sum="1",
         degree=0.0,
         unit_free=True,
         guarantee="equal projection on every task gradient; its direction ignores units",
         deviations=(
-            "The paper works at the shared representation (route 'features'). LibMTL inverts a matrix "
-            "that may be singular; nash-mtl adds 1e-8 then; TorchJD's pseudo-inverse of the Gramian "
-            "drops real directions when norms differ much."
+            "The paper works at the features (route 'features'). LibMTL inverts a matrix that may be "
+            "singular, nash-mtl adds 1e-8; TorchJD drops real directions when norms differ much."
         ),
         torchjd="IMTLG",
     )

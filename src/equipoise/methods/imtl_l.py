@@ -16,31 +16,29 @@ class IMTLL(Learned):
 
     .. math:: \min_{\theta, s} \sum_k e^{s_k} L_k - s_k, \quad w_k = e^{s_k}
 
-    At the minimum over ``s`` the weights are :math:`1 / L_k`, those of UW-O.
+    At the minimum over ``s`` the weights are :math:`1 / L_k`, those of UW-O. A negative loss is
+    refused: it has no minimum, ``s`` would grow for ever. So it does for a loss that stays at 0, whose
+    weight grows until the balancer's ``weight_cap``.
 
     Args:
         init: start of ``s``, one number or one a task.
 
     Raises:
-        ValueError: not as many values as tasks.
+        ValueError: a loss is negative, or not as many values as tasks.
 
     References:
         Liu et al., *Towards Impartial Multi-task Learning*, ICLR 2021.
     """
 
+    least_loss = "zero"
+
     card = Card(
         id="imtl_l",
         name="IMTL-L",
-        equation=r"w_k = e^{s_k}, \quad \min_s \textstyle\sum_k e^{s_k} L_k - s_k",
         heads="weighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         guarantee="none; the weights are 1 / L where s has converged",
         defaults="s starts at 0, as in the paper.",
-        deviations=(
-            "LibMTL has it only inside IMTL; other codes train s with an optimiser of its own."
-        ),
+        deviations="LibMTL has it inside IMTL only; other codes give s an optimiser of its own.",
         torchjd="IMTLL",
     )
 

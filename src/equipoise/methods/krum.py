@@ -31,11 +31,9 @@ class Krum(GramianMethod):
     card = Card(
         id="krum",
         name="Krum",
-        equation=r"w_i = [i \text{ among the m lowest } s] / m, \quad s_i = \sum \|g_i - g_j\|^2",
         heads="unweighted",
         weight_sum="1",
         degree=0.0,
-        unit_free=False,
         guarantee="bounded influence of f of the gradients",
         defaults="n_byzantine = 0 and n_selected = 1 (plain Krum).",
         deviations="TorchJD sums distances, the paper their squares; other tasks may be selected.",

@@ -38,11 +38,9 @@ class LBTW(LossMethod):
     card = Card(
         id="lbtw",
         name="LBTW",
-        equation=r"w_k \propto (L_k / L_k^\text{first})^\alpha",
         heads="weighted",
         weight_sum="K",
         degree=0.0,
-        unit_free=False,
         defaults="alpha 0.5, a typical value of the paper.",
         deviations="The weights are rescaled to sum K, as in the official code.",
     )

@@ -44,13 +44,7 @@ class LDCMTL(Learned):
     card = Card(
         id="ldc_mtl",
         name="LDC-MTL",
-        equation=(
-            r"\textstyle\sum_k v_k \ell_k + \lambda \sum_k |v_k \ell_k - v_{k+1} \ell_{k+1}|, "
-            r"\quad v = \operatorname{softmax}(s)"
-        ),
         heads="weighted",
-        weight_sum="free",
-        degree=None,
         unit_free=True,
         defaults="Strength 0.05, that of the official code on NYUv2; s starts at 0.",
     )

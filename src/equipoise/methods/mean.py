@@ -22,11 +22,9 @@ class Mean(LossMethod):
     card = Card(
         id="mean",
         name="Mean",
-        equation=r"w_k = 1 / K",
         heads="weighted",
         weight_sum="1",
         degree=0.0,
-        unit_free=False,
         deviations="Papers call both the sum and the mean equal weighting; the sum is 'ew'.",
         torchjd="Mean",
     )

@@ -40,11 +40,8 @@ class MetaBalance(GramianMethod):
     card = Card(
         id="metabalance",
         name="MetaBalance",
-        equation=r"w_k = r \, m_{\text{target}} / m_k + 1 - r",
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         defaults="r = 0.7 and beta = 0.9, the paper's best setting; the first task is the target.",
         deviations="A task whose averaged norm is zero gets weight 1 - r; the authors' code divides by it.",
     )

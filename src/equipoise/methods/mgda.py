@@ -39,18 +39,15 @@ class MGDA(GramianMethod):
     card = Card(
         id="mgda",
         name="MGDA",
-        equation=r"w = \operatorname{argmin}_{w \in \Delta} w^\top G w",
         heads="unweighted",
         weight_sum="1",
         degree=0.0,
-        unit_free=False,
         guarantee="no task gets worse: <g_k, d> >= |d|^2; d = 0 only where Pareto-stationary",
         defaults="No normalisation, as in the paper; public code often uses 'loss_plus'.",
         deviations=(
-            "The official code and LibMTL clamp two-task weights to [0.001, 0.999] and stop early; "
-            "LibMTL applies the weights to the normalised gradients; TorchJD's Frank-Wolfe stops "
-            "after 100 steps; nash-mtl multiplies by K. The authors weight the heads too (heads='weighted'). "
-            "Here the minimum is exact."
+            "The official code and LibMTL clamp two-task weights to [0.001, 0.999] and stop early, TorchJD "
+            "after 100 steps; LibMTL weights the normalised gradients; nash-mtl multiplies by K. The "
+            "authors weight the heads too (heads='weighted')."
         ),
         libmtl="MGDA",
         torchjd="MGDA",

@@ -48,14 +48,8 @@ class MoCo(Tracked):
     card = Card(
         id="moco",
         name="MoCo",
-        equation=(
-            r"\lambda \leftarrow \Pi_\Delta(\lambda - \gamma (Y Y^\top + \rho I) \lambda), \quad "
-            r"Y \leftarrow Y + \beta (J - Y)"
-        ),
         heads="unweighted",
         weight_sum="1",
-        degree=None,
-        unit_free=False,
         guarantee="converges to a Pareto-stationary point with mini-batch gradients",
         defaults="beta = gamma = rho = 0.1, constant, as in the official code.",
         deviations="LibMTL's softmax of the weights at every step makes them almost equal.",

@@ -37,11 +37,8 @@ class MoDo(CrossBatchMethod):
     card = Card(
         id="modo",
         name="MoDo",
-        equation=r"\lambda \leftarrow \Pi_\Delta(\lambda - \gamma (J_1 J_2^\top + \rho I) \lambda)",
         heads="unweighted",
         weight_sum="1",
-        degree=None,
-        unit_free=False,
         guarantee="converges to a Pareto-stationary point with unbiased weight steps",
         defaults="gamma = rho = 0.1, as in the official code (LibMTL: gamma = 0.001).",
         deviations="A later version of the paper takes the mean of the first two batches for d.",

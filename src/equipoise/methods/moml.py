@@ -47,16 +47,13 @@ class MOML(OwnAdam, BilevelMethod):
         ),
         heads="weighted",
         weight_sum="1",
-        degree=None,
-        unit_free=False,
         defaults=(
             "Adam with lr 1e-3 and one virtual step, as in the authors' code; inner rate 0.1 as in "
             "LibMTL."
         ),
         deviations=(
-            "The authors' code combines the raw meta gradients with the weights found for the normalised "
-            "ones, as here; LibMTL combines the normalised ones, and its default of five inner steps "
-            "contradicts its own assertion of one."
+            "LibMTL combines the normalised meta gradients, the authors' code the raw ones, as here. "
+            "LibMTL's five inner steps contradict its own assertion of one."
         ),
         libmtl="MOML",
     )

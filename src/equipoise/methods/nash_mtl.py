@@ -33,17 +33,14 @@ class NashMTL(GramianMethod):
     card = Card(
         id="nash_mtl",
         name="Nash-MTL",
-        equation=r"G w = 1 / w",
         heads="weighted",
-        weight_sum="free",
         degree=-0.5,
         unit_free=True,
         guarantee="every task improves; converges to a Pareto-stationary point",
         defaults="max_norm = None, as in the paper; public code clips the shared gradient at 1.",
         deviations=(
-            "Public code approximates it with up to 20 convex programmes from a fixed start, stops on "
-            "a test that mixes two scales, and keeps equal weights where its solver fails. Recompute "
-            "weights less often with the balancer's update_every."
+            "Public code takes up to 20 convex programmes, stops on a test that mixes two scales, and "
+            "keeps equal weights where its solver fails. For weights less often: update_every."
         ),
         libmtl="Nash_MTL",
         torchjd="NashMTL",

@@ -53,14 +53,8 @@ class ParetoMTL(GramianMethod):
     card = Card(
         id="pareto_mtl",
         name="Pareto MTL",
-        equation=(
-            r"w = B^\top \operatorname{argmin}_{\lambda \in \Delta} \lambda^\top B G B^\top \lambda, "
-            r"\quad B = [I;\ v_j - u : \langle v_j - u, L \rangle \ge -\epsilon \|L\|]"
-        ),
         heads="weighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="no loss and no constraint in force gets worse; d = 0 only where stationary",
         defaults=(
             "epsilon = 0, as in the official code. Equal preference, the axes as the other vectors and "

@@ -37,11 +37,8 @@ class PBI(LossMethod):
     card = Card(
         id="pbi",
         name="PBI",
-        equation=r"w = n + \theta (L - z - d_1 n) / d_2",
         heads="weighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         defaults="theta 5, the usual value; reference point 0.",
         deviations="TorchJD smooths d_2 by 1e-12 under the root. Degree 0 is for the reference 0.",
         torchjd="PBI",

@@ -65,20 +65,7 @@ class PCD(GramianMethod):
     card = Card(
         id="pcd",
         name="PCD",
-        title=(
-            "Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical "
-            "Multi-Objective Optimization"
-        ),
-        authors="Varam, AlHajri",
-        venue="TMLR",
-        year=2026,
-        arxiv="2606.29521",
-        equation=(
-            r"\tilde d = \operatorname{argmin}_d \|d - \tilde g_p\| \ \text{s.t.}\ \langle \tilde g_j, d "
-            r"\rangle \ge \tau \|\tilde g_j\|^2, \quad \tilde g_k = g_k / \sqrt{\hat v_k + \epsilon}"
-        ),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
         unit_free=True,
         guarantee="every other task gets a share tau of the progress along its own gradient",

@@ -29,14 +29,8 @@ class PCGrad(Random, GramianMethod):
     card = Card(
         id="pcgrad",
         name="PCGrad",
-        equation=(
-            r"g_i' \leftarrow g_i' - \tfrac{\min(\langle g_i', g_j \rangle, 0)}{\|g_j\|^2} g_j, "
-            r"\quad d = \sum_i g_i'"
-        ),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="of two tasks, neither gets worse",
         deviations=(
             "LibMTL, nash-mtl and the official code also visit j = i; the official code always keeps "

@@ -40,11 +40,8 @@ class PIVRG(GramianMethod):
     card = Card(
         id="pivrg",
         name="PIVRG",
-        equation=r"(G w)_k = \sqrt{p_k / w_k}, \quad p = K \operatorname{softmax}(s / \tau)",
         heads="unweighted",
-        weight_sum="free",
         degree=-2 / 3,
-        unit_free=False,
         guarantee="every task improves",
         defaults="bound = 2 and min_temperature = 10, within the ranges of the public code.",
         deviations="The public code solves with an absolute tolerance.",

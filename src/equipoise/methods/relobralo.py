@@ -51,13 +51,9 @@ class ReLoBRaLo(Random, LossMethod):
     card = Card(
         id="relobralo",
         name="ReLoBRaLo",
-        equation=(
-            r"w(t) = \alpha (\rho w(t-1) + (1 - \rho) \hat w(t; 0)) + (1 - \alpha) \hat w(t; t-1)"
-        ),
         heads="weighted",
         weight_sum="K",
         degree=0.0,
-        unit_free=False,
         defaults="alpha 0.95, memory 0.99 and temperature 1, those of a widely used public code.",
         deviations="The paper goes up to 0.999 for alpha and memory.",
     )

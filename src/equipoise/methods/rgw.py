@@ -32,16 +32,12 @@ class RGW(RandomWeights, GramianMethod):
     card = Card(
         id="rgw",
         name="RGW",
-        equation=r"w = f(\tilde\lambda), \quad \tilde\lambda \sim p",
         heads="unweighted",
         weight_sum="1",
         degree=0.0,
-        unit_free=False,
         guarantee="the expected gradient is that of equal weighting over K (not for random_normal)",
         defaults="Normal draws and softmax, the paper's default.",
-        deviations=(
-            "The paper weights the gradients of the shared representation (route 'features')."
-        ),
+        deviations="The paper weights gradients at the features (route 'features').",
         torchjd="Random",
     )
 

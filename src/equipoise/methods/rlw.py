@@ -30,16 +30,14 @@ class RLW(RandomWeights, LossMethod):
     card = Card(
         id="rlw",
         name="RLW",
-        equation=r"w = f(\tilde\lambda), \quad \tilde\lambda \sim p",
         heads="weighted",
         weight_sum="1",
         degree=0.0,
-        unit_free=False,
         guarantee="the expected gradient is that of equal weighting over K (not for random_normal)",
         defaults="Normal draws and softmax, the paper's default.",
         deviations=(
-            "LibMTL draws from the normal distribution only. Some codes multiply the weights by K. "
-            "'random_normal' is in the authors' earlier code, not in the paper."
+            "LibMTL has normal draws only, some codes multiply by K. 'random_normal' is in the authors' "
+            "earlier code, not in the paper."
         ),
         libmtl="RLW",
         torchjd="Random",

@@ -37,9 +37,7 @@ class RotoGrad(GramianMethod):
     card = Card(
         id="rotograd",
         name="RotoGrad",
-        equation=r"w_k = \textstyle\sum_j a_j \|g_j\| / \|g_k\|",
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
         unit_free=True,
         guarantee="all weighted task gradients have the same norm",

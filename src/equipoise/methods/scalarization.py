@@ -31,11 +31,8 @@ class Scalarization(LossMethod):
     card = Card(
         id="scalarization",
         name="Scalarization",
-        equation=r"w_k = \lambda_k",
         heads="weighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="minimisers are Pareto optimal for positive weights",
         defaults="Weights 1; the paper searches weights that are positive and sum to 1.",
         deviations="The paper weights translation tasks by sampling, not by the loss.",

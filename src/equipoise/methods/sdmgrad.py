@@ -42,11 +42,8 @@ class SDMGrad(CrossBatchMethod):
     card = Card(
         id="sdmgrad",
         name="SDMGrad",
-        equation=r"w = \frac{v + \lambda 1 / K}{1 + \lambda}, \quad v \leftarrow \Pi_\Delta(\dots)",
         heads="unweighted",
         weight_sum="1",
-        degree=None,
-        unit_free=False,
         guarantee="converges to a Pareto-stationary point near the mean gradient's path",
         defaults="pull 0.3, lr 10, 20 steps, momentum 0.5, as in the official scripts (LibMTL: lr 5).",
         deviations=(

@@ -28,9 +28,7 @@ class SI(LossMethod):
     card = Card(
         id="si",
         name="SI",
-        equation=r"w_k = 1 / L_k",
         heads="weighted",
-        weight_sum="free",
         degree=-1.0,
         unit_free=True,
         deviations="The weighted loss here has the value K, not the sum of the logarithms.",

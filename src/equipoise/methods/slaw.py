@@ -46,11 +46,9 @@ class SLAW(LossMethod):
     card = Card(
         id="slaw",
         name="SLAW",
-        equation=r"w_k = K s_k^{-1} / \textstyle\sum_j s_j^{-1}, \quad s_k = \sigma(L_k)",
         heads="weighted",
         weight_sum="K",
         degree=0.0,
-        unit_free=False,
         defaults="beta 0.99 and floor 1e-5, as in the authors' code.",
         deviations=(
             "The variance is updated in the form that does not subtract two large numbers; the "

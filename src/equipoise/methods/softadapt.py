@@ -41,11 +41,8 @@ class SoftAdapt(LossMethod):
     card = Card(
         id="softadapt",
         name="SoftAdapt",
-        equation=r"w_k = \operatorname{softmax}_k(\beta (L_k(t) - L_k(t-1)))",
         heads="weighted",
         weight_sum="1",
-        degree=None,
-        unit_free=False,
         defaults="beta 0.1 and the original variant.",
         deviations="Some codes put the ratio of the two losses into the softmax and multiply by K.",
     )

@@ -49,9 +49,7 @@ class STCH(EarlyEpoch):
     card = Card(
         id="stch",
         name="STCH",
-        equation=r"w_k = \lambda_k \operatorname{softmax}_k(\lambda_k (L_k - z_k) / \mu)",
         heads="weighted",
-        weight_sum="free",
         degree=-1.0,
         unit_free=True,
         guarantee="the generic form's minimisers reach every Pareto optimal point for small mu",

@@ -38,11 +38,8 @@ class TaskSampling(Random, LossMethod):
     card = Card(
         id="task_sampling",
         name="Task sampling",
-        equation=r"w_k = \frac{n_k}{n} \sum_j \lambda_j, \quad n \sim \text{Multinomial}",
         heads="weighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="the expected gradient is that of fixed weights",
         defaults="As many draws as a small batch has examples; every task with the same chance.",
         deviations="The paper shares out the examples of a batch; here tasks see the same examples.",

@@ -32,11 +32,8 @@ class Tchebycheff(LossMethod):
     card = Card(
         id="tchebycheff",
         name="Tchebycheff",
-        equation=r"w_k = \lambda_k [k = \arg\max_j \lambda_j (L_j - z_j)]",
         heads="weighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="its minimisers reach every weakly Pareto optimal point",
         defaults="Preference 1 / K and reference point 0.",
         deviations="The degree 0 holds for the reference point 0. The smooth form is 'stch'.",

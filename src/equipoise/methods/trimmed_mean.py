@@ -27,11 +27,7 @@ class TrimmedMean(JacobianMethod):
     card = Card(
         id="trimmed_mean",
         name="Trimmed mean",
-        equation=r"d_p = \tfrac{1}{K - 2b} \sum_{k = b + 1}^{K - b} g_{(k) p}",
         heads="unweighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         guarantee="bounded influence of b of the gradients at every entry",
         defaults="trim_number = 1, the smallest that trims.",
         torchjd="TrimmedMean",

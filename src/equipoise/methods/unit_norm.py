@@ -42,9 +42,7 @@ class UnitNorm(GramianMethod):
     card = Card(
         id="unit_norm",
         name="Unit norm",
-        equation=r"w_k = \tfrac1K \sum_j \|g_j\| / \|g_k\|",
         heads="weighted",
-        weight_sum="free",
         degree=0.0,
         unit_free=True,
         defaults="Unit gradients times their mean norm, no averaging (the guide: 'inverse_norm', 0.9).",

@@ -28,16 +28,13 @@ class UPGrad(GramianMethod):
     card = Card(
         id="upgrad",
         name="UPGrad",
-        equation=(r"w = \sum_k v_k, \quad v_k = \operatorname{argmin}_{v \ge u_k e_k} v^\top G v"),
         heads="unweighted",
-        weight_sum="free",
         degree=0.0,
-        unit_free=False,
         guarantee="no task gets worse: <g_k, d> >= 0",
         defaults="Equal preference 1 / K, as in TorchJD.",
         deviations=(
-            "TorchJD and LibMTL add 1e-4 to the normalised Gramian, which moves the direction by up to "
-            "15 % on skewed gradients, and skip the projection where gradients are small."
+            "TorchJD and LibMTL add 1e-4 to the Gramian, up to 15 % of the direction on skewed "
+            "gradients, and do not project small ones."
         ),
         libmtl="UPGrad",
         torchjd="UPGrad",

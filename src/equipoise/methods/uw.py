@@ -23,8 +23,9 @@ class UW(Learned):
     with :math:`a_k = 1/2` for a regression loss and 1 for a classification loss, and the
     regulariser :math:`r(s) = s / 2` (Kendall) or :math:`\log(1 + e^s)` (revised: never negative).
     The weights are :math:`w_k = a_k e^{-s_k}`; at the minimum over ``s`` (Kendall) they are
-    :math:`1 / (2 L_k)`. They follow the losses only as fast as ``s`` is trained, and a loss that
-    stays negative drives ``s`` to minus infinity.
+    :math:`1 / (2 L_k)`. They follow the losses only as fast as ``s`` is trained. A negative loss is
+    refused: it would drive ``s`` to minus infinity. A loss that stays at 0 does so too, its weight
+    grows until the balancer's ``weight_cap``.
 
     Args:
         kind: ``regression`` or ``classification``, for all tasks or one a task.
@@ -32,7 +33,7 @@ class UW(Learned):
         form: ``kendall`` or ``revised``.
 
     Raises:
-        ValueError: no such kind or form, or not as many values as tasks.
+        ValueError: a loss is negative, no such kind or form, or not as many values as tasks.
 
     References:
         Kendall et al., *Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry
@@ -41,20 +42,18 @@ class UW(Learned):
         (revised).
     """
 
+    least_loss = "zero"
+
     card = Card(
         id="uw",
         name="UW",
         equation=r"w_k = a_k e^{-s_k}, \quad \min_s \textstyle\sum_k a_k e^{-s_k} L_k + s_k / 2",
         heads="weighted",
-        weight_sum="free",
-        degree=None,
-        unit_free=False,
         guarantee="none; the weights are 1 / (2 L) where s has converged",
         defaults="s starts at 0 (sigma = 1) and every loss counts as a regression loss.",
         deviations=(
-            "LibMTL starts s at -0.5, uses the regression form for every loss and lets weight "
-            "decay act on s. Codes that write L / (2 exp(s)) overflow for large s; here exp(-s) is "
-            "used."
+            "LibMTL starts s at -0.5 and lets weight decay act on it. Codes that write L / (2 exp(s)) "
+            "overflow for large s."
         ),
         libmtl="UW",
         torchjd="UW",

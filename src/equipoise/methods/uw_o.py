@@ -40,9 +40,7 @@ class UWO(LossMethod):
     card = Card(
         id="uw_o",
         name="UW-O",
-        equation=r"w_k = 1 / \mathrm{sg}[L_k]",
         heads="weighted",
-        weight_sum="free",
         degree=-1.0,
         unit_free=True,
         defaults="eps 1e-8 as in the first author's code; the paper has none.",

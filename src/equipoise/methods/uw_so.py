@@ -40,15 +40,9 @@ class UWSO(LossMethod):
     card = Card(
         id="uw_so",
         name="UW-SO",
-        equation=r"w_k = \operatorname{softmax}_k(1 / (\tau \, \mathrm{sg}[L_k]))",
         heads="weighted",
         weight_sum="1",
-        degree=None,
-        unit_free=False,
-        defaults=(
-            "Temperature 1 and eps 1e-8 as in the first author's code; the paper tunes the "
-            "temperature on validation data for each problem and network, so tune it."
-        ),
+        defaults="Those of the first author's code; the paper tunes the temperature, so tune it.",
         deviations="The authors' later code leaves the softmax out unless asked, which is UW-O.",
     )
 

@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {
     "on_failure": "keep",
     "route": "features",
     "checks": "deferred",
+    "memory": "low",
 }
 
 
@@ -149,7 +150,7 @@ def call(
 def cannot_change(name: str, given: str, option: str) -> bool:
     """Whether the option has no effect by what the method is, not by neglect."""
     kind = KINDS[name]
-    if option == "checks":
+    if option in ("checks", "memory"):
         return True  # the same gradients are promised; that it is taken has a test of its own
     if option == "on_failure" and not kind.solver:
         return True  # nothing is solved
@@ -176,7 +177,7 @@ def complaint(name: str, given: str, option: str) -> str | None:
         return None if named else f"{type(together.error).__name__} names neither option: {told}"
     if not all(bool(step.isfinite().all()) for step in together.seen):
         return "the gradients are not finite"
-    if option == "checks":
+    if option in ("checks", "memory"):
         return None if together.same(alone) else "changes gradients"
     if together.same(alone) and not cannot_change(name, given, option):
         return "is ignored"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.balance.beside import Beside
-from equipoise.balance.compose import Blocks, HeadRule, Options, Route
+from equipoise.balance.compose import Blocks, HeadRule, Memory, Options, Route
 from equipoise.balance.mistakes import as_method
 from equipoise.balance.naming import Losses
 from equipoise.balance.reading import Checks, NonFinite, Transform
@@ -63,6 +63,9 @@ class Balancer(Beside):
             process with the whole batch. ``"gramian"``: inner products of task gradients only, so that the
             parameters route sends K x K numbers instead of K gradients. ``"local"``: nothing; each weighs by
             its own batch.
+        memory: ``"low"`` keeps no task gradient on the parameters route: inner products are added up section
+            by section of the trunk, and the weighted sum is one backward pass more. For methods that balance
+            by inner products alone.
         checks: whether losses are looked at before they are used, or a step later (``"deferred"``), which
             spares the wait for a device.
         seed: of the random draws; None follows ``torch.manual_seed``.
@@ -94,6 +97,7 @@ class Balancer(Beside):
         gradient_ema: float = 0.0,
         blocks: Blocks = "paper",
         sync: Sync = "exact",
+        memory: Memory = "fast",
         checks: Checks = "now",
         seed: int | None = None,
         **options: Any,
@@ -107,6 +111,7 @@ class Balancer(Beside):
             ("transform", transform, Transform),
             ("blocks", blocks, Blocks),
             ("sync", sync, Sync),
+            ("memory", memory, Memory),
             ("checks", checks, Checks),
         ):
             if value not in get_args(kind):
@@ -139,6 +144,7 @@ class Balancer(Beside):
                 gradient_ema,
                 blocks,
                 sync,
+                memory,
             ),
             shared,
             nonfinite,

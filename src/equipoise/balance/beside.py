@@ -118,6 +118,11 @@ class Beside(Standing):
             raise TypeError(
                 f"sharpness_aware() works on one batch, which '{self.card.id}' does not"
             )
+        if self._options.memory == "low":
+            raise ValueError(
+                "sharpness_aware() takes every task gradient at other parameters, and keeps them: leave "
+                "memory='low' out"
+            )
         if self._options.route == "features":
             raise ValueError(
                 "sharpness_aware() takes task gradients of perturbed parameters, which route='features' does "

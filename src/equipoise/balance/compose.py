@@ -23,6 +23,7 @@ from equipoise.methods.forum import FORUM
 Route = Literal["auto", "losses", "parameters", "features"]
 HeadRule = Literal["paper", "weighted", "unweighted"]
 Blocks = Literal["paper", "model", "parameter"]
+Memory = Literal["fast", "low"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Options:
     gradient_ema: float = 0.0
     blocks: Blocks = "paper"
     sync: Sync = "exact"
+    memory: Memory = "fast"
 
     def by_tensor(self, method: Method) -> bool:
         """Whether every parameter tensor has weights of its own."""
@@ -141,8 +143,25 @@ def check(method: Method, options: Options) -> None:
     if options.by_tensor(method):
         refuse_by_tensor(method)
         _check_by_tensor(options)
+    if options.memory == "low":
+        products = isinstance(method, GramianMethod) and looks
+        _check_low(name, options, only_products=products, by_tensor=options.by_tensor(method))
     if options.route == "features":
         check_features(method, options)
+
+
+def _check_low(name: str, options: Options, *, only_products: bool, by_tensor: bool) -> None:
+    if not only_products:
+        raise ValueError(
+            f"memory='low' drops task gradients once their inner products are known, and {name} does not "
+            "balance by these alone"
+        )
+    if options.gradient_ema:
+        raise ValueError("memory='low' keeps no task gradients, which gradient_ema would average")
+    if by_tensor:
+        raise ValueError(
+            "memory='low' finds the inner products of the whole model, not those of blocks='parameter'"
+        )
 
 
 def _check_forum(name: str, options: Options, about_weights: list[str]) -> None:
@@ -180,6 +199,11 @@ def check_features(method: Method, options: Options) -> None:
         raise ValueError(
             f"{name} balances every parameter tensor by itself (blocks='parameter'), which features are not; "
             "use route='parameters'"
+        )
+    if options.memory == "low":
+        raise ValueError(
+            "memory='low' saves memory where task gradients of parameters are taken, and the features route "
+            "takes none; leave it out, or use route='parameters'"
         )
     if options.gradient_ema:
         raise ValueError(

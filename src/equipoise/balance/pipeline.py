@@ -126,7 +126,8 @@ class Pipeline(Observed):
 
     def _passes(self, ranks: Ranks | None, keep_graph: bool, factor: float | None) -> Passes:
         average = self._options.sync == "exact"
-        return Passes(ranks, average, keep_graph, factor, self._scale)
+        low = self._options.memory == "low"
+        return Passes(ranks, average, keep_graph, factor, self._scale, low)
 
     def _at_features(self, share: Share | None) -> bool:
         if share is not None and self._options.route != "parameters":

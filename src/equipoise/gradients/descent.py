@@ -14,11 +14,15 @@ from equipoise.gradients.chain import Blocks, Chain, Trust, apart, chain_below
 from equipoise.gradients.features import Share
 from equipoise.gradients.gathering import Gathering
 from equipoise.gradients.graph import Entry
-from equipoise.gradients.passes import Found, down, to_entry
+from equipoise.gradients.passes import Found, backward, down
 from equipoise.gradients.step import Step
 
 # Before 2.5 a backward pass cannot start at a node of the graph.
 _STARTS_ANYWHERE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 5)
+
+
+# Tasks from which on the chain is quicker than one pass a task.
+_ENOUGH = 4
 
 
 class Descent(NamedTuple):
@@ -27,14 +31,11 @@ class Descent(NamedTuple):
     Attributes:
         chain: the chain.
         start: its upper end, which all heads read.
-        users: for each loss of this rank, the nodes of its head that use the upper end, and at which of their
-            inputs; empty where the tasks have views.
         trust: in chains that were met before.
     """
 
     chain: Chain
     start: GradientEdge
-    users: list[list[tuple[Any, int]]]
     trust: Trust
 
     def through_heads(
@@ -45,7 +46,7 @@ class Descent(NamedTuple):
         keep: bool,
         heads: list[Found],
     ) -> list[Found | None]:
-        """All heads in one backward pass: for each task the gradient at the upper end.
+        """One backward pass for each head: for each task the gradient at the upper end.
 
         Args:
             step: the losses.
@@ -54,13 +55,11 @@ class Descent(NamedTuple):
             keep: whether the graph outlives the pass.
             heads: takes the gradients of the heads' parameters.
         """
-        here = [k for k, loss in enumerate(step.losses) if loss is not None]
-        arrived, of_heads = to_entry(
-            step.present, self.start, self.users, [own[k] for k in here], factor, keep_graph=keep
-        )
         upstream: list[Found | None] = [None] * len(step.names)
-        for k, gradient, of_task in zip(here, arrived, of_heads, strict=True):
-            upstream[k], heads[k] = [gradient], of_task
+        for k, loss in enumerate(step.losses):
+            if loss is not None:
+                found = backward(loss, [self.start, *own[k]], factor, keep_graph=keep)
+                upstream[k], heads[k] = found[:1], found[1:]
         return upstream
 
     @torch.no_grad()
@@ -110,26 +109,50 @@ class Descent(NamedTuple):
         return False
 
 
-def descent(entry: Entry | Batched | None, share: Share | None, trust: Trust) -> Descent | None:
+def descent(
+    entry: Entry | Batched | None, share: Share | None, trust: Trust, tasks: int
+) -> Descent | None:
     """The way down from what all heads read, where that is one tensor on top of a chain.
 
     Args:
         entry: the node through which all heads reach what is shared, if there is one.
         share: the shared features, where they were given.
         trust: in chains that were met before.
+        tasks: the number of tasks; for few, one pass each takes no longer.
     """
+    if tasks < _ENOUGH or (entry is None and share is None):
+        return None
+    # Whether some head gets past the entry is looked at last, since it takes a walk.
+    start = start_of(entry, share, complete=True)
+    chain = None if start is None else chain_below((start.node, start.output_nr), _dtype(start))
+    if start is None or chain is None or not trust.given(chain):
+        return None
+    if start_of(entry, share) is None:
+        return None
+    return Descent(chain, start, trust)
+
+
+def start_of(
+    entry: Entry | Batched | None, share: Share | None, *, complete: bool = False
+) -> GradientEdge | None:
+    """What all heads read, and nothing else that is shared; None where that is no one tensor.
+
+    Args:
+        entry: the node through which all heads reach what is shared, if there is one.
+        share: the shared features, where they were given.
+        complete: whether to take for granted that no head gets past the entry.
+    """
+    if not _STARTS_ANYWHERE:
+        return None
     if share is not None:
-        start = get_gradient_edge(share.features[0]) if len(share.features) == 1 else None
-    elif isinstance(entry, Batched):
-        start = entry.starts[0]
-    else:
-        start = None if entry is None else GradientEdge(entry.node, 0)
-    if start is None or not _STARTS_ANYWHERE:
+        return get_gradient_edge(share.features[0]) if len(share.features) == 1 else None
+    if isinstance(entry, Batched):
+        return entry.starts[0]
+    if entry is None or not (complete or entry.complete()):
         return None
-    chain = chain_below((start.node, start.output_nr), start.node._input_metadata[0].dtype)
-    if chain is None or not trust.given(chain):
-        return None
-    if share is not None or isinstance(entry, Batched):
-        return Descent(chain, start, [], trust)
-    users = entry.users() if entry is not None else None
-    return None if users is None else Descent(chain, start, users, trust)
+    return GradientEdge(entry.node, 0)
+
+
+def _dtype(edge: GradientEdge) -> torch.dtype:
+    dtype: torch.dtype = edge.node._input_metadata[0].dtype
+    return dtype

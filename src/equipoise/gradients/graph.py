@@ -47,21 +47,18 @@ class Entry(NamedTuple):
     shared: set[Any]
     roots: int
 
-    def users(self) -> list[list[tuple[Any, int]]] | None:
-        """For each root, its nodes that use the entry, and at which of their inputs.
-
-        None where some root gets past it, or uses another output than the first.
-        """
-        users: list[list[tuple[Any, int]]] = [[] for _ in range(self.roots)]
+    def complete(self) -> bool:
+        """Whether every root uses the first output of the entry, and none gets past it."""
+        users = set()
         for user, inputs in self.edges.items():
             if user in self.shared:
                 continue
-            for position, (below, output) in enumerate(inputs):
+            for below, output in inputs:
                 if below is self.node and output == 0:
-                    users[self.first[user]].append((user, position))
+                    users.add(self.first[user])
                 elif below in self.shared:
-                    return None
-        return users if all(users) else None
+                    return False
+        return len(users) == self.roots
 
 
 def reached(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
 from equipoise.gradients import host
 from equipoise.gradients.base import (
@@ -22,23 +21,20 @@ from equipoise.gradients.base import (
     joined,
     summed,
 )
-from equipoise.gradients.batched import Batched
 from equipoise.gradients.delivery import Delivery
-from equipoise.gradients.descent import Descent, descent
 from equipoise.gradients.features import Share
 from equipoise.gradients.gathering import Gathering
 from equipoise.gradients.passes import Found as Gradients
 from equipoise.gradients.passes import (
     LossScale,
     backward,
-    down,
-    through_heads,
     undisturbed,
     warn_of_overflow,
 )
 from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import Found, SharedParameters, refuse_disagreement
 from equipoise.gradients.step import Step
+from equipoise.gradients.ways import Ways
 
 
 class Passes(NamedTuple):
@@ -50,6 +46,7 @@ class Passes(NamedTuple):
         keep_graph: whether the graph outlives the last pass.
         factor: what the losses are multiplied with (a GradScaler's scale); None where nothing is asked.
         scale: what they are multiplied with in float16 where nothing is asked.
+        low: whether task gradients are dropped as soon as their inner products are known.
     """
 
     ranks: Ranks | None
@@ -57,6 +54,7 @@ class Passes(NamedTuple):
     keep_graph: bool
     factor: float | None
     scale: LossScale
+    low: bool = False
 
 
 class AtParameters(TaskGradients):
@@ -167,7 +165,16 @@ class AtParameters(TaskGradients):
             len(names), found.shared, None if ranks is None else ranks.mean_in_place
         )
         self._heads = [[] for _ in found.own]
-        for k, gradients in self._passes(found, factor, gathering):
+        shared = found.shared
+
+        def alone(k: int, loss: Tensor, keep: bool) -> Gradients:
+            got = self._gradient(k, loss, [*shared, *found.own[k]], factor, keep)
+            self._heads[k] = got[len(shared) :]
+            return got[: len(shared)]
+
+        keep = self._keeps(factor)
+        ways = Ways(self._step, found, self._share, self._finder, factor, keep, self._heads)
+        for k, gradients in ways.passed(gathering, alone):
             if gradients is not None and ranks is None and all(g is None for g in gradients):
                 raise ValueError(
                     f"the gradient of loss '{names[k]}' is None for every shared parameter: it does not "
@@ -179,70 +186,15 @@ class AtParameters(TaskGradients):
         self._sparse = gathering.sparse
         return rows
 
-    def _passes(
-        self, found: Found, factor: float, gathering: Gathering
-    ) -> Iterator[tuple[int, Gradients | None]]:
-        """The gradients of one task after the other."""
-        step, share = self._step, self._share
-        keep = self._keeps(factor)
-        descent = self._descent(found)
-        last = max(k for k, loss in enumerate(step.losses) if loss is not None)
-        together = found.entry if share is None and isinstance(found.entry, Batched) else None
-        if share is None and descent is None and together is None:
-            for k, loss in enumerate(step.losses):
-                yield k, None if loss is None else self._pass(k, loss, factor, keep or k != last)
-            return
-        below: Sequence[Tensor | GradientEdge] = []
-        if share is not None:
-            upstream = self._heads_of_views(share, found, factor, keep)
-            below = share.features
-        else:
-            way = together or descent
-            assert way is not None
-            upstream = way.through_heads(step, found.own, factor, keep, self._heads)
-            below = [] if together is None else together.starts
-        if descent is not None:
-            below = descent.bring(upstream, found.shared, gathering)
-            if not below:
-                return
-        for k, incoming in enumerate(upstream):
-            more = keep or k != last
-            yield k, incoming and down(below, incoming, found.shared, keep_graph=more)
-
-    def _pass(self, k: int, loss: Tensor, factor: float, keep: bool) -> Gradients:
-        """One backward pass, through the head of task k and the shared parameters."""
-        shared = self.found.shared
-        got = self._gradient(k, loss, [*shared, *self.found.own[k]], factor, keep)
-        self._heads[k] = got[len(shared) :]
-        return got[: len(shared)]
-
     def _gradient(
         self, k: int, loss: Tensor, tensors: Sequence[Tensor], factor: float, keep: bool
     ) -> Gradients:
         """The gradient of the loss of task k, times ``factor``."""
         return backward(loss, tensors, factor, keep_graph=keep)
 
-    def _descent(self, found: Found) -> Descent | None:
-        """The way down a chain of layers below the heads, if there is one."""
-        return None if found.doubtful else descent(found.entry, self._share, self._finder.trust)
-
     def _keeps(self, factor: float) -> bool:
         # A pass in float16 may have to be made again.
         return self._how.keep_graph or (self._how.factor is None and factor != 1.0)
-
-    def _heads_of_views(
-        self, share: Share, found: Found, factor: float, keep: bool
-    ) -> list[Gradients | None]:
-        """All heads in one backward pass: for each task the gradients at its views of the features."""
-        step = self._step
-        here = [k for k, loss in enumerate(step.losses) if loss is not None]
-        views = share.views_of([step.names[k] for k in here])
-        own = [found.own[k] for k in here]
-        upstream: list[Gradients | None] = [None] * len(step.names)
-        at_views, heads = through_heads(step.present, views, own, factor, keep_graph=keep)
-        for k, arrived, of_task in zip(here, at_views, heads, strict=True):
-            upstream[k], self._heads[k] = arrived, of_task
-        return upstream
 
     def _told_apart(self, found: Found, arrived: Arrived, factor: float) -> Rows:
         """Takes out of the rows what turns out to belong to heads."""

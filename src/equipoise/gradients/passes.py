@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,10 +76,13 @@ def _explained(error: RuntimeError) -> RuntimeError:
     return error
 
 
-def backward(loss: Tensor, tensors: Sequence[Tensor], scale: float, *, keep_graph: bool) -> Found:
+def backward(
+    loss: Tensor, tensors: Sequence[Tensor | GradientEdge], scale: float, *, keep_graph: bool
+) -> Found:
     """The gradient of a loss, times ``scale``, with respect to each tensor."""
     start = None if scale == 1.0 else torch.full_like(loss, scale)
-    return list(grad(loss, list(tensors), start, retain_graph=keep_graph, allow_unused=True))
+    inputs: list[Any] = list(tensors)
+    return list(grad(loss, inputs, start, retain_graph=keep_graph, allow_unused=True))
 
 
 def through_heads(
@@ -108,54 +111,6 @@ def through_heads(
     return [[next(got) for _ in task] for task in views], [
         [next(got) for _ in task] for task in own
     ]
-
-
-def to_entry(
-    losses: Sequence[Tensor],
-    entry: GradientEdge,
-    users: Sequence[Sequence[tuple[Any, int]]],
-    own: Sequence[Sequence[Tensor]],
-    scale: float,
-    *,
-    keep_graph: bool,
-) -> tuple[Found, list[Found]]:
-    """One backward pass of all heads down to the node through which they reach what is shared.
-
-    Args:
-        losses: scalars, one a task.
-        entry: the node.
-        users: for each task, the nodes of its head that use it, and at which of their inputs.
-        own: for each task, its own parameters.
-        scale: what the losses are multiplied with.
-        keep_graph: whether the graph outlives the pass.
-
-    Returns:
-        For each task the gradient at the entry, and those of its parameters.
-    """
-    arrived: Found = [None] * len(losses)
-
-    def watch(task: int, position: int) -> Callable[[Sequence[Tensor | None], Any], None]:
-        def note(gradients: Sequence[Tensor | None], _: Any) -> None:
-            new, old = gradients[position], arrived[task]
-            if new is not None:
-                arrived[task] = new if old is None else old + new
-
-        return note
-
-    watched = [
-        node.register_hook(watch(task, position))
-        for task, of_task in enumerate(users)
-        for node, position in of_task
-    ]
-    inputs: list[Any] = [entry, *(p for task in own for p in task)]
-    starts = [torch.full_like(loss, scale) for loss in losses]
-    try:
-        _, *rest = grad(list(losses), inputs, starts, retain_graph=keep_graph, allow_unused=True)
-    finally:
-        for handle in watched:
-            handle.remove()
-    got = iter(rest)
-    return arrived, [[next(got) for _ in task] for task in own]
 
 
 def down(

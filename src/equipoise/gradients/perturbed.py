@@ -15,7 +15,7 @@ from equipoise.gradients.lookahead import moved, restored, untouched
 from equipoise.gradients.parameters import AtParameters, Passes
 from equipoise.gradients.passes import Found as Gradients
 from equipoise.gradients.ranks import Ranks
-from equipoise.gradients.shared import SharedParameters
+from equipoise.gradients.shared import Found, SharedParameters
 from equipoise.gradients.step import Step
 
 # Computes the losses of the same batch anew, in the order of the step.
@@ -71,6 +71,10 @@ class Perturbed(AtParameters):
         self._again = again
         self._uphill = uphill
         self._slopes: dict[Tensor, Tensor] = {}
+
+    def _find(self) -> Found:
+        # Every loss is computed anew at other parameters: there is no one graph to go down.
+        return super()._find()._replace(entry=None)
 
     def deliver(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor
 from equipoise.gradients.base import Taken, TaskGradients, cut, summed
 from equipoise.gradients.features import Share
 from equipoise.gradients.graph import reached
+from equipoise.gradients.in_sections import InSections
 from equipoise.gradients.parameters import AtParameters, Passes
 from equipoise.gradients.passes import empty, fill
 from equipoise.gradients.shared import Found, SharedParameters
@@ -192,7 +193,7 @@ def at_parameters(
     found: Found | None,
     entrywise: str,
 ) -> AtParameters:
-    """The task gradients of a step at its parameters, whole or sharded.
+    """The task gradients of a step at its parameters, whole or sharded, kept or not.
 
     Args:
         step: the losses.
@@ -205,4 +206,6 @@ def at_parameters(
     of = shards_below(step.present) if how.ranks is not None else {}
     if of:
         return AtShards(step, shared, how, of, entrywise, found)
+    if how.low:
+        return InSections(step, shared, share, how, found)
     return AtParameters(step, shared, share, how, found)

@@ -1,0 +1,135 @@
+"""The parameters route with little memory: no task gradient is kept.
+
+The trunk is passed section by section. The K gradients of a section's parameters give their part of the inner
+products and are dropped; those at its lower end go into the next. The weighted sum is a backward pass of its
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from equipoise.gradients.base import Taken, TaskGradients
+from equipoise.gradients.batched import Batched
+from equipoise.gradients.descent import start_of
+from equipoise.gradients.parameters import AtParameters
+from equipoise.gradients.passes import Found as Gradients
+from equipoise.gradients.passes import backward, down, flat_as, undisturbed
+from equipoise.gradients.sections import Section, sections
+from equipoise.solvers.products import gramian
+
+
+class InSections(AtParameters):
+    """The inner products of the task gradients of one step, found without keeping the gradients."""
+
+    @property
+    def asked(self) -> bool:
+        """See :meth:`TaskGradients.asked`."""
+        return self._gramian is not None
+
+    def take(self) -> Taken:
+        """Refuses: there is nothing to take."""
+        raise RuntimeError("memory='low' keeps no task gradients; use memory='fast'")
+
+    def overflows(self) -> bool:
+        """See :meth:`AtParameters.overflows`; nothing here is in float16."""
+        return False
+
+    def _products(self) -> Tensor:
+        start = self._start()
+        found, tasks = self.found, len(self._step.names)
+        own = [leaf for leaves in found.own for leaf in leaves]
+        entries = sum(p.numel() for p in found.shared) // tasks
+        total = torch.zeros(tasks, tasks, dtype=torch.float64, device=self._step.values.device)
+        with undisturbed([*found.shared, *own], found.sinks):
+            upstream = self._upstream(start)
+            for section in sections(start, found.shared, entries):
+                total += self._through(section, upstream).to(total)
+        return total if self.over_ranks is None else self.over_ranks(total)
+
+    def _start(self) -> GradientEdge:
+        ranks = self._how.ranks
+        if ranks is not None and self._how.average:
+            raise ValueError(
+                "memory='low' keeps no task gradients that processes could average; use sync='gramian', or "
+                "balance at the features with balancer.share()"
+            )
+        if self.found.half:
+            raise ValueError(
+                "memory='low' does not scale the losses of float16 anew where a gradient overflows; use "
+                "bfloat16, or memory='fast'"
+            )
+        start = None if self.found.doubtful else start_of(self.found.entry, self._share)
+        if start is None:
+            raise ValueError(
+                "memory='low' has to know one tensor that all heads read, and the graph has none: give it to "
+                "balancer.share() with route='parameters', or use memory='fast'"
+            )
+        return start
+
+    def _upstream(self, start: GradientEdge) -> list[Tensor | None]:
+        """For each task the gradient at what all heads read."""
+        step, share, entry = self._step, self._share, self.found.entry
+        nobody: list[list[Tensor]] = [[] for _ in step.names]
+        found: Sequence[Gradients | None]
+        if share is not None:
+            views = share.views_of(step.names)
+            found = [
+                None if x is None else backward(x, view, 1.0, keep_graph=True)
+                for x, view in zip(step.losses, views, strict=True)
+            ]
+        elif isinstance(entry, Batched):
+            found = entry.through_heads(step, nobody, 1.0, True, [[] for _ in step.names])
+        else:
+            found = [
+                None if x is None else backward(x, [start], 1.0, keep_graph=True)
+                for x in step.losses
+            ]
+        return [None if g is None else g[0] for g in found]
+
+    def _through(self, section: Section, upstream: list[Tensor | None]) -> Tensor:
+        """A section's part of the inner products; ``upstream`` becomes what comes out below."""
+        inputs: list[Any] = [*section.leaves]
+        if section.bottom is not None:
+            inputs.append(section.bottom)
+        rows: list[Gradients] = []
+        for k, incoming in enumerate(upstream):
+            upstream[k] = None
+            if incoming is None or not inputs:
+                rows.append([None] * len(section.leaves))
+                continue
+            got = down([section.top], [incoming], inputs, keep_graph=True)
+            if section.bottom is not None:
+                upstream[k] = got.pop()
+            rows.append(got)
+        if not section.leaves:
+            return torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        columns = zip(zip(*rows, strict=True), section.leaves, strict=True)
+        return gramian(_part(column, leaf) for column, leaf in columns)
+
+    def deliver(
+        self,
+        weights: Tensor | None,
+        direction: list[Tensor] | None,
+        heads: Tensor,
+        shown: Tensor,
+        gradients: TaskGradients,
+    ) -> Tensor:
+        """See :meth:`AtParameters.deliver`; the weighted sum is a backward pass of its own."""
+        assert weights is not None
+        factor = 1.0 if self._how.factor is None else self._how.factor
+        if weights is heads:
+            return self._step.weighted(weights) * factor
+        return self._by_two_passes(weights, heads, shown, factor)
+
+
+def _part(column: Sequence[Tensor | None], leaf: Tensor) -> list[Tensor]:
+    """One parameter's gradients of all tasks."""
+    real = torch.view_as_real(leaf.detach()) if leaf.is_complex() else leaf.detach()
+    zeros = real.new_zeros(()).expand(real.numel())
+    return [zeros if g is None else flat_as(g, zeros) for g in column]

@@ -1,0 +1,90 @@
+"""The ways from losses to task gradients of shared parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from equipoise.gradients.batched import Batched
+from equipoise.gradients.descent import descent
+from equipoise.gradients.features import Share
+from equipoise.gradients.gathering import Gathering
+from equipoise.gradients.passes import Found as Gradients
+from equipoise.gradients.passes import down, through_heads
+from equipoise.gradients.shared import Found, SharedParameters
+from equipoise.gradients.step import Step
+
+
+class Ways(NamedTuple):
+    """What a step's backward passes have to know.
+
+    Attributes:
+        step: the losses.
+        found: the parameters.
+        share: the shared features, where they were given.
+        finder: found the parameters.
+        factor: what the losses are multiplied with.
+        keep: whether the graph outlives the passes.
+        heads: takes the gradients of the heads' parameters, task by task.
+    """
+
+    step: Step
+    found: Found
+    share: Share | None
+    finder: SharedParameters
+    factor: float
+    keep: bool
+    heads: list[Gradients]
+
+    def passed(
+        self, gathering: Gathering, alone: Callable[[int, Tensor, bool], Gradients]
+    ) -> Iterator[tuple[int, Gradients | None]]:
+        """The gradients of one task after the other; None where the task is absent.
+
+        Args:
+            gathering: takes gradients that are found for all tasks at once.
+            alone: passes the loss of a task by itself, and says whether its graph is kept.
+        """
+        step, found, share = self.step, self.found, self.share
+        last = max(k for k, loss in enumerate(step.losses) if loss is not None)
+        chain = None
+        if not found.doubtful:
+            chain = descent(found.entry, share, self.finder.trust, len(step.present))
+        together = found.entry if isinstance(found.entry, Batched) else None
+        below: Sequence[Tensor | GradientEdge] = []
+        if share is not None:
+            upstream = self._to_views(share)
+            below = share.features
+        elif together is not None:
+            upstream = together.through_heads(step, found.own, self.factor, self.keep, self.heads)
+            below = together.starts
+        elif chain is not None:
+            upstream = chain.through_heads(step, found.own, self.factor, self.keep, self.heads)
+        else:
+            for k, loss in enumerate(step.losses):
+                yield k, None if loss is None else alone(k, loss, self.keep or k != last)
+            return
+        if chain is not None:
+            below = chain.bring(upstream, found.shared, gathering)
+            if not below:
+                return
+        for k, incoming in enumerate(upstream):
+            more = self.keep or k != last
+            yield k, incoming and down(below, incoming, found.shared, keep_graph=more)
+
+    def _to_views(self, share: Share) -> list[Gradients | None]:
+        """All heads in one backward pass: for each task the gradients at its views of the features."""
+        step = self.step
+        here = [k for k, loss in enumerate(step.losses) if loss is not None]
+        views = share.views_of([step.names[k] for k in here])
+        own = [self.found.own[k] for k in here]
+        upstream: list[Gradients | None] = [None] * len(step.names)
+        at_views, of_heads = through_heads(
+            step.present, views, own, self.factor, keep_graph=self.keep
+        )
+        for k, arrived, of_task in zip(here, at_views, of_heads, strict=True):
+            upstream[k], self.heads[k] = arrived, of_task
+        return upstream

@@ -51,6 +51,7 @@ class Case:
         same_seeds: whether all ranks seed torch alike before every step.
         failing: the stand-in for a solver that fails.
         go_on: whether a step that raises is followed by the next one.
+        enough: number of tasks from which on chains of layers are gone down for all of them at once.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Case:
     same_seeds: bool = True
     failing: str = ""
     go_on: bool = False
+    enough: int = 4
 
     def but(self, **changes: Any) -> Case:
         """The case with some settings changed."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from equipoise import Balancer
+from equipoise.gradients import descent
 from equipoise.methods.dtp import DTP
 from equipoise.nn import Rotations
 
@@ -45,6 +46,7 @@ class Training:
     def __init__(self, case: Case, rank: int | None, ranks: int, outcome: Outcome) -> None:
         self.case, self.rank, self.ranks, self.outcome = case, rank, ranks, outcome
         self.network = new_network()
+        descent.ENOUGH = case.enough
         route = "auto" if case.route == "losses" else case.route
         self.balancers = [
             Balancer(*method_of(case, rank), route=route, **case.options)

@@ -63,3 +63,25 @@ def test_a_solver_that_fails_keeps_the_weights_on_all_ranks(
 def test_a_failure_is_told_on_all_ranks(pair: Pool, call: str) -> None:
     case = Case("mgda", "parameters", call, failing="always", go_on=True)  # type: ignore[arg-type]
     assert_told_everywhere(pair, case, 2, "SolverError", "told to fail")
+
+
+@pytest.mark.parametrize("call", ["scalar", "backward"])
+@pytest.mark.parametrize("method", ["mgda", "pcgrad", "graddrop", "db_mtl"])
+def test_all_tasks_at_once_down_a_chain_of_layers(pair: Pool, method: str, call: str) -> None:
+    chained = Case(method, "parameters", call, enough=2)  # type: ignore[arg-type]
+    assert_equal_to_one_process(pair, chained)
+    assert_agreed_in_silence(pair, chained)
+    for one, other in zip(pair.run(chained), pair.run(chained.but(enough=4)), strict=True):
+        assert_same_run(one, other, "without the chain")
+
+
+@pytest.mark.parametrize("method", ["mgda", "upgrad"])
+def test_task_gradients_that_are_not_kept(pair: Pool, method: str) -> None:
+    kept = Case(method, "parameters", "scalar", {"sync": "gramian"})
+    dropped = kept.but(options={"sync": "gramian", "memory": "low"})
+    for one, other in zip(pair.run(dropped), pair.run(kept), strict=True):
+        assert not one.errors
+        assert_same_run(one, other, "kept")
+    (step, told), *_ = pair.run(kept.but(options={"memory": "low"}))[0].errors
+    assert step == 0
+    assert "use sync='gramian'" in told

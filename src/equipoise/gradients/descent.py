@@ -22,7 +22,7 @@ _STARTS_ANYWHERE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 5)
 
 
 # Tasks from which on the chain is quicker than one pass a task.
-_ENOUGH = 4
+ENOUGH = 4
 
 
 class Descent(NamedTuple):
@@ -120,7 +120,7 @@ def descent(
         trust: in chains that were met before.
         tasks: the number of tasks; for few, one pass each takes no longer.
     """
-    if tasks < _ENOUGH or (entry is None and share is None):
+    if tasks < ENOUGH or (entry is None and share is None):
         return None
     # Whether some head gets past the entry is looked at last, since it takes a walk.
     start = start_of(entry, share, complete=True)

@@ -16,11 +16,10 @@ READING = ("mgda", "pcgrad", "cagrad", "nash_mtl", "graddrop")
 def around(**options: Any) -> list[Any]:
     """Around all methods, or those that the option is for."""
     if "transform" in options:
-        # FAMO takes the logarithms' distance to what they cannot fall below.
+        # FAMO takes the logarithms' distance to what they cannot fall below; UW takes no negative ones.
+        plain = ["dwa", *(m for m in SAMPLE if m not in ("famo", "uw"))]
         return [
-            *sample(
-                [m for m in SAMPLE if m != "famo"], options=options, calls=("scalar",), steps=3
-            ),
+            *sample(plain, options=options, calls=("scalar",), steps=3),
             *sample(["famo"], options={**options, "min_losses": -6.0}, calls=("scalar",), steps=3),
         ]
     few = set(options) & {"weight_ema", "weight_floor", "update_every", "heads"}

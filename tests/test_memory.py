@@ -170,7 +170,36 @@ def test_what_cannot_be_done_is_refused() -> None:
     trunk, heads, x = model_of("layers")
     low = trunk[:4](x)
     high = trunk[4:](low)
-    with pytest.raises(ValueError, match="one tensor that all heads read"):
+    with pytest.raises(ValueError, match="one tensor, made by the trunk"):
         balancer({"a": heads["a"](high).mean() + low.mean(), "b": heads["b"](high).mean()})
     with pytest.raises(ValueError, match="leave memory='low' out"):
         balancer.sharpness_aware(lambda: {"a": heads["a"](trunk(x)).mean()})
+
+
+@pytest.mark.parametrize("where", [2, 4, 6, 8])
+def test_a_hook_that_changes_gradients_is_applied_once_or_told(where: int) -> None:
+    left: list[Tensor] = []
+    for memory in ("fast", "low"):
+        trunk, heads, x = model_of("layers")
+        inside = trunk[:where](x)
+        inside.register_hook(lambda g: 3 * g)
+        z = trunk[where:](inside)
+        losses = {t: (h(z) - k).square().mean() for k, (t, h) in enumerate(heads.items())}
+        balancer = equipoise.Balancer("mgda", memory=memory)
+        try:
+            balancer(losses).backward()
+        except ValueError as error:
+            assert memory == "low"
+            assert "such as a hook" in str(error)
+            return
+        left.append(torch.cat([p.grad.flatten() for p in trunk.parameters()]))
+    assert where < 8
+    assert (left[0] - left[1]).norm() <= 1e-10 * left[0].norm()
+
+
+def test_features_that_are_parameters_are_told() -> None:
+    _, heads, x = model_of("layers")
+    codes = nn.Parameter(x)
+    balancer = equipoise.Balancer("mgda", memory="low")
+    with pytest.raises(ValueError, match="made by the trunk"):
+        balancer({t: (h(codes) - 1).square().mean() for t, h in heads.items()})

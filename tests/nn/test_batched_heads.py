@@ -211,3 +211,86 @@ def test_a_loss_of_two_outputs_is_no_slot_of_its_own() -> None:
         found.append(trunk.weight.grad)
         assert "computed as one" not in balancer.explain()
     assert torch.allclose(*found)
+
+
+@pytest.mark.parametrize("memory", ["fast", "low"])
+def test_a_head_whose_loss_was_absent_trains_on(memory: str) -> None:
+    torch.manual_seed(0)
+    heads = BatchedHeads({t: linear() for t in TASKS}).double()
+    trunk = nn.Linear(6, 5).double()
+    balancer = Balancer("mgda", TASKS, memory=memory)
+    for step in range(2):
+        out = heads(torch.tanh(trunk(torch.ones(3, 6, dtype=torch.float64))))
+        losses = {t: out[t].square().mean() for t in TASKS}
+        own = torch.autograd.grad(losses["two"], [*heads["two"].parameters()], retain_graph=True)
+        heads.zero_grad()
+        balancer({**losses, **({} if step else {"two": None})}).backward()
+    for p, want in zip(heads["two"].parameters(), own, strict=True):
+        assert torch.allclose(p.grad, want)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_what_lies_between_features_and_batched_heads_is_trained(share: bool) -> None:
+    found = []
+    for batched in (False, True):
+        torch.manual_seed(0)
+        heads = {t: linear().double() for t in TASKS}
+        between = nn.ModuleDict({t: nn.Linear(5, 5) for t in TASKS}).double()
+        scales = nn.ParameterDict({t: torch.zeros((), dtype=torch.float64) for t in TASKS[:2]})
+        trunk = nn.Linear(6, 5).double()
+        model = BatchedHeads(heads) if batched else nn.ModuleDict(heads)
+        balancer = Balancer("mgda", TASKS, route="parameters")
+        for _ in range(2):
+            z = torch.tanh(trunk(torch.ones(3, 6, dtype=torch.float64)))
+            views = balancer.share(z) if share else dict.fromkeys(TASKS, z)
+            read = {t: between[t](views[t]) for t in TASKS}
+            out = model(read) if batched else {t: model[t](read[t]) for t in TASKS}
+            losses = {t: (out[t] - k).square().mean() for k, t in enumerate(TASKS)}
+            losses |= {t: losses[t] * scales[t].exp() for t in scales}
+            balancer(losses).backward()
+        parts = (trunk, between, scales, nn.ModuleDict(heads))
+        found.append([p.grad for part in parts for p in part.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other)
+
+
+class Common(nn.Module):
+    """A head of which every other head has a layer, too."""
+
+    def __init__(self, shared: nn.Module) -> None:
+        super().__init__()
+        self.shared = shared
+        self.out = nn.Linear(5, 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.shared(z)))
+
+
+def test_a_layer_that_all_heads_have_is_shared() -> None:
+    found = []
+    for batched in (False, True):
+        torch.manual_seed(0)
+        layer, trunk = nn.Linear(5, 5), nn.Linear(6, 5).double()
+        heads = {t: Common(layer).double() for t in TASKS}
+        model = BatchedHeads(heads) if batched else nn.ModuleDict(heads)
+        z = trunk(torch.randn(4, 6, dtype=torch.float64))
+        out = model(z) if batched else {t: model[t](z) for t in TASKS}
+        balancer = Balancer("mgda", TASKS)
+        balancer({t: (out[t] - k).square().mean() for k, t in enumerate(TASKS)}).backward()
+        found.append(layer.weight.grad)
+    assert torch.allclose(*found)
+
+
+def test_heads_that_write_to_their_input_or_return_more_than_a_tensor() -> None:
+    heads = {t: nn.Sequential(nn.ReLU(inplace=True), linear()) for t in TASKS}
+    z = torch.randn(4, 5, requires_grad=True)
+    got = BatchedHeads(heads)(z * 1)
+    want = {t: heads[t](z * 1) for t in TASKS}
+    assert all(torch.allclose(got[t], want[t], atol=1e-6) for t in TASKS)
+
+    class Several(nn.Linear):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+            return {"mean": super().forward(x)}
+
+    with pytest.raises(ValueError, match="return one tensor each"):
+        BatchedHeads({t: Several(5, 2) for t in TASKS})(z)

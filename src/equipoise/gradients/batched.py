@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.autograd.graph import GradientEdge
 
-from equipoise.gradients.graph import Entry, leaf_of
+from equipoise.gradients.graph import Entry, leaf_of, leaves_below
 from equipoise.gradients.passes import Found
 from equipoise.gradients.step import Step
 
@@ -27,12 +27,14 @@ class Batched(NamedTuple):
         starts: where the features, or the tasks' views of them, come from.
         slots: for each loss of this rank, the number of its copy.
         own: for each loss, the parameters of its head.
+        heads: the parameters of all heads, those of absent tasks among them.
     """
 
     copies: Any
     starts: list[GradientEdge]
     slots: list[int]
     own: list[list[Tensor]]
+    heads: set[Tensor]
 
     def through_heads(
         self,
@@ -98,7 +100,12 @@ def batched(entry: Entry | None, losses: Sequence[Tensor]) -> Batched | None:
         return None
     copies, parameters = found
     starts = [GradientEdge(*edge) for edge in copies.next_functions if edge[0] is not None]
-    return Batched(copies, starts, mine, [parameters.get(slot, []) for slot in mine])
+    heads = {leaf for of_slot in parameters.values() for leaf in of_slot}
+    # One that several heads have, or the trunk, too, is no head's own.
+    if len(heads) < sum(map(len, parameters.values())) or heads.intersection(leaves_below(copies)):
+        return None
+    own = [parameters.get(slot, []) for slot in mine]
+    return Batched(copies, starts, mine, own, heads)
 
 
 def _below(top: Any) -> tuple[Any, dict[int, list[Tensor]]] | None:
@@ -110,7 +117,17 @@ def _below(top: Any) -> tuple[Any, dict[int, list[Tensor]]] | None:
     while stack:
         user = stack.pop()
         for slot, (node, _) in enumerate(user.next_functions):
-            if node is None or node in seen:
+            if node is None:
+                continue
+            leaf = leaf_of(node)
+            if leaf is not None:
+                # The heads' parameters are stacked, the k-th for slot k.
+                if type(user).__name__ != "StackBackward0":
+                    return None
+                if all(p is not leaf for p in parameters.get(slot, [])):
+                    parameters.setdefault(slot, []).append(leaf)
+                continue
+            if node in seen:
                 continue
             seen.add(node)
             if type(node).__name__ == _COPIES:
@@ -118,11 +135,5 @@ def _below(top: Any) -> tuple[Any, dict[int, list[Tensor]]] | None:
                     return None
                 copies = node
                 continue
-            leaf = leaf_of(node)
-            if leaf is not None:
-                # The heads' parameters are stacked, the k-th for slot k.
-                if type(user).__name__ != "StackBackward0":
-                    return None
-                parameters.setdefault(slot, []).append(leaf)
             stack.append(node)
     return None if copies is None else (copies, parameters)

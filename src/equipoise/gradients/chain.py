@@ -61,24 +61,24 @@ class Chain(NamedTuple):
 
 
 class Trust:
-    """Which kinds of chains have agreed with autograd so far."""
+    """What was taken on trust so far, how often, and what has turned out not to deserve it."""
 
     def __init__(self) -> None:
         self._uses: dict[tuple[str, ...], int] = {}
         self._refused: set[tuple[str, ...]] = set()
 
-    def given(self, chain: Chain) -> bool:
-        """Whether a chain may be used."""
-        return chain.kind not in self._refused
+    def given(self, kind: tuple[str, ...]) -> bool:
+        """Whether something of that kind may be used."""
+        return kind not in self._refused
 
-    def due(self, chain: Chain) -> bool:
-        """Whether it is to be compared with autograd in this use."""
-        uses = self._uses[chain.kind] = self._uses.get(chain.kind, 0) + 1
+    def due(self, kind: tuple[str, ...]) -> bool:
+        """Counts a use, and tells whether it is to be compared with autograd."""
+        uses = self._uses[kind] = self._uses.get(kind, 0) + 1
         return uses & (uses + 1) == 0
 
-    def refuse(self, chain: Chain) -> None:
+    def refuse(self, kind: tuple[str, ...]) -> None:
         """Never again."""
-        self._refused.add(chain.kind)
+        self._refused.add(kind)
 
 
 def apart(found: Sequence[Tensor], exact: Sequence[Tensor | None]) -> Tensor:

@@ -13,7 +13,7 @@ from equipoise.gradients.batched import Batched
 from equipoise.gradients.chain import Blocks, Chain, Trust, apart, chain_below
 from equipoise.gradients.features import Share
 from equipoise.gradients.gathering import Gathering
-from equipoise.gradients.graph import Entry
+from equipoise.gradients.graph import Entry, leaf_of
 from equipoise.gradients.passes import Found, backward, down
 from equipoise.gradients.step import Step
 
@@ -32,11 +32,13 @@ class Descent(NamedTuple):
         chain: the chain.
         start: its upper end, which all heads read.
         trust: in chains that were met before.
+        due: whether this use is to be compared with autograd.
     """
 
     chain: Chain
     start: GradientEdge
     trust: Trust
+    due: bool
 
     def through_heads(
         self,
@@ -64,32 +66,34 @@ class Descent(NamedTuple):
 
     @torch.no_grad()
     def bring(
-        self, upstream: list[Found | None], shared: Sequence[Tensor], gathering: Gathering
-    ) -> list[GradientEdge]:
+        self, upstream: list[Found | None], gathering: Gathering
+    ) -> list[GradientEdge] | None:
         """Goes down the chain.
 
         Args:
             upstream: for each task the gradient at the upper end; afterwards, where autograd has to go on.
-            shared: the shared parameters.
             gathering: takes the gradients of the chain's parameters.
 
         Returns:
-            Where autograd has to go on; empty where nothing is left.
+            Where autograd has to go on; empty where nothing is left. None where autograd finds something else
+            than the chain, which is then of no use.
         """
-        known = next(found[0] for found in upstream if found is not None and found[0] is not None)
+        given = [None if found is None else found[0] for found in upstream]
+        known = next((g for g in given if g is not None), None)
+        if known is None:
+            return None
         zero = torch.zeros_like(known)
-        rows = [zero if found is None or found[0] is None else found[0] for found in upstream]
-        stacked = torch.stack(rows)
+        stacked = torch.stack([zero if g is None else g for g in given])
         chain = self.chain
         blocks, bottom = chain.descend(stacked)
-        if self.trust.due(chain) and not self._agrees(stacked, blocks, bottom):
-            return [self.start]
+        if self.due and not self._agrees(stacked, blocks, bottom):
+            return None
         gathering.take_blocks(blocks)
-        if chain.below is None or all(p in blocks for p in shared):
+        if chain.below is None:
             return []
         for k, found in enumerate(upstream):
             if found is not None:
-                upstream[k] = [None if found[0] is None else bottom[k].contiguous()]
+                upstream[k] = [None if given[k] is None else bottom[k].contiguous()]
         return [chain.below]
 
     def _agrees(self, stacked: Tensor, blocks: Blocks, bottom: Tensor) -> bool:
@@ -105,7 +109,7 @@ class Descent(NamedTuple):
             off.append(apart([part[k] for part in mine], exact))
         if bool((torch.stack(off) <= 1).all()):
             return True
-        self.trust.refuse(self.chain)
+        self.trust.refuse(self.chain.kind)
         return False
 
 
@@ -125,11 +129,11 @@ def descent(
     # Whether some head gets past the entry is looked at last, since it takes a walk.
     start = start_of(entry, share, complete=True)
     chain = None if start is None else chain_below((start.node, start.output_nr), _dtype(start))
-    if start is None or chain is None or not trust.given(chain):
+    if start is None or chain is None or not trust.given(chain.kind):
         return None
     if start_of(entry, share) is None:
         return None
-    return Descent(chain, start, trust)
+    return Descent(chain, start, trust, trust.due(chain.kind))
 
 
 def start_of(
@@ -145,10 +149,13 @@ def start_of(
     if not _STARTS_ANYWHERE:
         return None
     if share is not None:
-        return get_gradient_edge(share.features[0]) if len(share.features) == 1 else None
+        features = share.features[0]
+        return (
+            get_gradient_edge(features) if len(share.features) == 1 and features.grad_fn else None
+        )
     if isinstance(entry, Batched):
-        return entry.starts[0]
-    if entry is None or not (complete or entry.complete()):
+        return entry.starts[0] if leaf_of(entry.starts[0].node) is None else None
+    if entry is None or leaf_of(entry.node) is not None or not (complete or entry.complete()):
         return None
     return GradientEdge(entry.node, 0)
 

@@ -135,6 +135,12 @@ def _behind(sink: Any, output: int) -> Any:
     return _behind(node, nr) if node.name() == _SINK else node
 
 
+def leaves_below(node: Any) -> set[Tensor]:
+    """The leaves below a node."""
+    found = (leaf_of(below) for below in _below([node], {}))
+    return {leaf for leaf in found if leaf is not None}
+
+
 def hides(roots: Sequence[Tensor]) -> bool:
     """Whether reentrant checkpointing hides what is below from a walk."""
     nodes = _below([get_gradient_edge(root).node for root in roots], {})

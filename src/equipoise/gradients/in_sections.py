@@ -16,6 +16,7 @@ from torch.autograd.graph import GradientEdge
 
 from equipoise.gradients.base import Taken, TaskGradients
 from equipoise.gradients.batched import Batched
+from equipoise.gradients.chain import apart
 from equipoise.gradients.descent import start_of
 from equipoise.gradients.parameters import AtParameters
 from equipoise.gradients.passes import Found as Gradients
@@ -25,7 +26,12 @@ from equipoise.solvers.products import gramian
 
 
 class InSections(AtParameters):
-    """The inner products of the task gradients of one step, found without keeping the gradients."""
+    """The inner products of the task gradients of one step, found without keeping the gradients.
+
+    In the 1st, 3rd, 7th, 15th ... step those of one task are compared with a pass from its loss.
+    """
+
+    _due = False
 
     @property
     def asked(self) -> bool:
@@ -48,8 +54,13 @@ class InSections(AtParameters):
         total = torch.zeros(tasks, tasks, dtype=torch.float64, device=self._step.values.device)
         with undisturbed([*found.shared, *own], found.sinks):
             upstream = self._upstream(start)
+            first = upstream[self._last]
+            self._due = self._finder.trust.due(("sections",))
+            seen: dict[Tensor, Tensor | None] = {}
             for section in sections(start, found.shared, entries):
-                total += self._through(section, upstream).to(total)
+                total += self._through(section, upstream, seen).to(total)
+            if seen:
+                self._compare(seen, first)
         return total if self.over_ranks is None else self.over_ranks(total)
 
     def _start(self) -> GradientEdge:
@@ -67,7 +78,7 @@ class InSections(AtParameters):
         start = None if self.found.doubtful else start_of(self.found.entry, self._share)
         if start is None:
             raise ValueError(
-                "memory='low' has to know one tensor that all heads read, and the graph has none: give it to "
+                "memory='low' has to know one tensor, made by the trunk, that all heads read: give it to "
                 "balancer.share() with route='parameters', or use memory='fast'"
             )
         return start
@@ -92,8 +103,39 @@ class InSections(AtParameters):
             ]
         return [None if g is None else g[0] for g in found]
 
-    def _through(self, section: Section, upstream: list[Tensor | None]) -> Tensor:
-        """A section's part of the inner products; ``upstream`` becomes what comes out below."""
+    @property
+    def _last(self) -> int:
+        """The position of the last task that is present."""
+        return max(k for k, loss in enumerate(self._step.losses) if loss is not None)
+
+    def _compare(self, seen: dict[Tensor, Tensor | None], first: Tensor | None) -> None:
+        """Compares the gradients of the last task with those of one pass through all sections.
+
+        Args:
+            seen: the gradients.
+            first: what came in at the top.
+        """
+        if self._share is not None:
+            exact = down(self._share.features, [first], list(seen), keep_graph=True)
+        else:
+            exact = backward(self._step.present[-1], list(seen), 1.0, keep_graph=True)
+        found = [torch.zeros_like(p) if g is None else g for p, g in seen.items()]
+        if bool(apart(found, exact) > 1):
+            raise ValueError(
+                "something changes gradients on their way through the trunk, such as a hook on a tensor or a "
+                "module, and memory='low' would not apply it once to each task: use memory='fast'"
+            )
+
+    def _through(
+        self, section: Section, upstream: list[Tensor | None], seen: dict[Tensor, Tensor | None]
+    ) -> Tensor:
+        """A section's part of the inner products.
+
+        Args:
+            section: the section.
+            upstream: what comes in for each task; becomes what comes out below.
+            seen: takes the gradients of the last task, where they are to be compared.
+        """
         inputs: list[Any] = [*section.leaves]
         if section.bottom is not None:
             inputs.append(section.bottom)
@@ -107,6 +149,8 @@ class InSections(AtParameters):
             if section.bottom is not None:
                 upstream[k] = got.pop()
             rows.append(got)
+        if self._due:
+            seen.update(zip(section.leaves, rows[self._last], strict=True))
         if not section.leaves:
             return torch.zeros(len(rows), len(rows), dtype=torch.float64)
         columns = zip(zip(*rows, strict=True), section.leaves, strict=True)

@@ -115,16 +115,17 @@ class SharedParameters:
             return Found(shared, own, NAMED, False, got.sinks, got.half)
         parameters = [p for p in got.common if isinstance(p, nn.Parameter)]
         loose = [p for p in got.common if not isinstance(p, nn.Parameter)]
-        together = None if loose else batched(got.entry, losses)
+        # One that was shared before is reached by one loss only, beside what the others pass.
+        beside = any(p in self._seen for of_task in got.own for p in of_task)
+        together = None if loose or beside else batched(got.entry, losses)
         if together is not None and len(together.starts) == 1:
-            heads = set().union(*together.own)
-            parameters = [p for p in parameters if p not in heads]
+            parameters = [p for p in parameters if p not in together.heads]
             own = [of_task + more for of_task, more in zip(together.own, got.own, strict=True)]
-            got = replace(got, own=own, entry=None)
+            got = replace(got, own=own)
         else:
             together = None
         # Losses without a parameter of their own may meet above their heads.
-        joined = together is None and sum(not of_task for of_task in got.own) > 1
+        joined = together is None and _headless(got.own) > 1
         if not joined:
             self._seen.update(dict.fromkeys(parameters))
         everything = set(parameters).union(*got.own)
@@ -138,7 +139,7 @@ class SharedParameters:
         doubtful = joined and any(p not in self._seen for p in shared)
         if together is not None:
             return Found(shared, own, TOGETHER, False, got.sinks, got.half, together)
-        entry = None if doubtful or loose else got.entry
+        entry = None if doubtful or loose or beside else got.entry
         return Found(shared, own, BY_GRAPH, doubtful, got.sinks, got.half, entry)
 
     def told_apart(
@@ -204,10 +205,7 @@ class SharedParameters:
                 "some losses reach shared parameters past the features given to share(); share everything "
                 "the heads read, or leave share() out so that all shared parameters are found"
             )
-        together = batched(got.entry, losses) if got.common else None
-        if together is not None:
-            got = replace(got, own=together.own)
-        elif got.common:
+        if got.common:
             return None
         if self._named is not None:
             if set(self.named) != set(trunk):
@@ -251,11 +249,21 @@ def _around(
     trunk = [*below.common, *(leaf for of_feature in below.own for leaf in of_feature)]
     trunk = [leaf for leaf in trunk if isinstance(leaf, nn.Parameter)]
     got = reached(losses, stop=node)
+    together = batched(got.entry, losses) if got.common else None
+    if together is not None and all(start.node is node for start in together.starts):
+        common = [p for p in got.common if p not in together.heads]
+        own = [of_task + more for of_task, more in zip(together.own, got.own, strict=True)]
+        got = replace(got, common=common, own=own)
     past = set(got.common).union(*got.own).intersection(trunk)
     # What several losses reach beside the features is shared too, unless they only meet above their heads.
-    if sum(not of_task for of_task in got.own) < 2:
+    if _headless(got.own) < 2:
         past.update(leaf for leaf in got.common if isinstance(leaf, nn.Parameter))
     return trunk, got, past
+
+
+def _headless(own: Sequence[Sequence[Tensor]]) -> int:
+    """How many losses have no parameter of their own; a single number, such as a loss weight, makes no head."""
+    return sum(all(p.numel() == 1 for p in of_task) for of_task in own)
 
 
 def _nothing_shared(names: Sequence[str], loose: bool, hidden: bool) -> str:

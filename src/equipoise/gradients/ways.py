@@ -54,24 +54,25 @@ class Ways(NamedTuple):
         if not found.doubtful:
             chain = descent(found.entry, share, self.finder.trust, len(step.present))
         together = found.entry if isinstance(found.entry, Batched) else None
-        below: Sequence[Tensor | GradientEdge] = []
+        below: Sequence[Tensor | GradientEdge] | None = None
+        upstream: list[Gradients | None] = []
         if share is not None:
-            upstream = self._to_views(share)
-            below = share.features
+            upstream, below = self._to_views(share), share.features
         elif together is not None:
             upstream = together.through_heads(step, found.own, self.factor, self.keep, self.heads)
             below = together.starts
         elif chain is not None:
-            upstream = chain.through_heads(step, found.own, self.factor, self.keep, self.heads)
-        else:
+            # Where the chain is of no use, all passes start at the losses again.
+            keep = self.keep or chain.due
+            upstream = chain.through_heads(step, found.own, self.factor, keep, self.heads)
+        if chain is not None:
+            further = chain.bring(upstream, gathering)
+            below = below if further is None else further
+        if below is None:
             for k, loss in enumerate(step.losses):
                 yield k, None if loss is None else alone(k, loss, self.keep or k != last)
             return
-        if chain is not None:
-            below = chain.bring(upstream, found.shared, gathering)
-            if not below:
-                return
-        for k, incoming in enumerate(upstream):
+        for k, incoming in enumerate(upstream if below else []):
             more = self.keep or k != last
             yield k, incoming and down(below, incoming, found.shared, keep_graph=more)
 
@@ -86,5 +87,10 @@ class Ways(NamedTuple):
             step.present, views, own, self.factor, keep_graph=self.keep
         )
         for k, arrived, of_task in zip(here, at_views, of_heads, strict=True):
+            if all(g is None for g in arrived):
+                raise ValueError(
+                    f"loss '{step.names[k]}' does not depend on its view of the shared features; compute it "
+                    f"from z['{step.names[k]}'], where z = balancer.share(features)"
+                )
             upstream[k], self.heads[k] = arrived, of_task
         return upstream

@@ -75,8 +75,16 @@ class BatchedHeads(nn.ModuleDict):
 
         nested = not isinstance(given[0], Tensor)
         read = given[0] if nested else _together(len(given), *given[: 1 if alike else None])
+        if any(getattr(module, "inplace", False) for module in heads[0].modules()):
+            # What one head writes to, the others have to read.
+            read = read.clone() if isinstance(read, Tensor) else read
         batched: Any = torch.vmap(head, (0, None if nested else 0), randomness="different")
         outputs: Tensor = batched(stacked, read)
+        if not isinstance(outputs, Tensor):
+            raise ValueError(
+                f"batched heads return one tensor each, and these a {type(outputs).__name__}; give the "
+                "mapping of heads itself"
+            )
         return dict(zip(tasks, outputs.unbind(0), strict=True))
 
 

@@ -203,3 +203,15 @@ def test_features_that_are_parameters_are_told() -> None:
     balancer = equipoise.Balancer("mgda", memory="low")
     with pytest.raises(ValueError, match="made by the trunk"):
         balancer({t: (h(codes) - 1).square().mean() for t, h in heads.items()})
+
+
+def test_a_step_of_one_task_is_a_step() -> None:
+    left = []
+    for memory in ("fast", "low"):
+        trunk, heads, x = model_of("skips")
+        balancer = equipoise.Balancer("upgrad", [*"abc"], memory=memory)
+        for present in ("abc", "b", "ac"):
+            z = trunk(x)
+            balancer({t: (heads[t](z) - 1).square().mean() for t in present}).backward()
+        left.append(torch.cat([p.grad.flatten() for p in trunk.parameters()]))
+    assert (left[0] - left[1]).norm() <= 1e-10 * left[0].norm()

@@ -47,6 +47,8 @@ class InSections(AtParameters):
         return False
 
     def _products(self) -> Tensor:
+        if len(self._step.present) == 1:
+            return self._alone()
         start = self._start()
         found, tasks = self.found, len(self._step.names)
         own = [leaf for leaves in found.own for leaf in leaves]
@@ -61,6 +63,17 @@ class InSections(AtParameters):
                 total += self._through(section, upstream, seen).to(total)
             if seen:
                 self._compare(seen, first)
+        return total if self.over_ranks is None else self.over_ranks(total)
+
+    def _alone(self) -> Tensor:
+        """The inner products where one task is present: one gradient is no more than a plain step has."""
+        found = self.found
+        with undisturbed([*found.shared, *found.own[self._last]], found.sinks):
+            row = backward(self._step.present[0], found.shared, 1.0, keep_graph=True)
+        count = len(self._step.names)
+        total = torch.zeros(count, count, dtype=torch.float64, device=self._step.values.device)
+        square = gramian(_part([g], p) for g, p in zip(row, found.shared, strict=True))
+        total[self._last, self._last] = square.to(total)[0, 0]
         return total if self.over_ranks is None else self.over_ranks(total)
 
     def _start(self) -> GradientEdge:

@@ -262,7 +262,7 @@ def _around(
 
 
 def _headless(own: Sequence[Sequence[Tensor]]) -> int:
-    """How many losses have no parameter of their own; a single number, such as a loss weight, makes no head."""
+    """How many losses have no parameter of their own; a number, such as a loss weight, makes no head."""
     return sum(all(p.numel() == 1 for p in of_task) for of_task in own)
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from equipoise.gradients.batched import Batched
 from equipoise.gradients.chain import Blocks, Chain, Trust, apart, chain_below
 from equipoise.gradients.features import Share
 from equipoise.gradients.gathering import Gathering
@@ -113,9 +112,7 @@ class Descent(NamedTuple):
         return False
 
 
-def descent(
-    entry: Entry | Batched | None, share: Share | None, trust: Trust, tasks: int
-) -> Descent | None:
+def descent(entry: Entry | None, share: Share | None, trust: Trust, tasks: int) -> Descent | None:
     """The way down from what all heads read, where that is one tensor on top of a chain.
 
     Args:
@@ -137,7 +134,7 @@ def descent(
 
 
 def start_of(
-    entry: Entry | Batched | None, share: Share | None, *, complete: bool = False
+    entry: Entry | None, share: Share | None, *, complete: bool = False
 ) -> GradientEdge | None:
     """What all heads read, and nothing else that is shared; None where that is no one tensor.
 
@@ -153,8 +150,6 @@ def start_of(
         return (
             get_gradient_edge(features) if len(share.features) == 1 and features.grad_fn else None
         )
-    if isinstance(entry, Batched):
-        return entry.starts[0] if leaf_of(entry.starts[0].node) is None else None
     if entry is None or leaf_of(entry.node) is not None or not (complete or entry.complete()):
         return None
     return GradientEdge(entry.node, 0)

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from equipoise.gradients.base import Taken, TaskGradients
-from equipoise.gradients.batched import Batched
 from equipoise.gradients.chain import apart
 from equipoise.gradients.descent import start_of
 from equipoise.gradients.parameters import AtParameters
@@ -98,8 +97,7 @@ class InSections(AtParameters):
 
     def _upstream(self, start: GradientEdge) -> list[Tensor | None]:
         """For each task the gradient at what all heads read."""
-        step, share, entry = self._step, self._share, self.found.entry
-        nobody: list[list[Tensor]] = [[] for _ in step.names]
+        step, share = self._step, self._share
         found: Sequence[Gradients | None]
         if share is not None:
             views = share.views_of(step.names)
@@ -107,8 +105,6 @@ class InSections(AtParameters):
                 None if x is None else backward(x, view, 1.0, keep_graph=True)
                 for x, view in zip(step.losses, views, strict=True)
             ]
-        elif isinstance(entry, Batched):
-            found = entry.through_heads(step, nobody, 1.0, True, [[] for _ in step.names])
         else:
             found = [
                 None if x is None else backward(x, [start], 1.0, keep_graph=True)

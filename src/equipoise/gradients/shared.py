@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from equipoise.gradients.batched import Batched, batched
+from equipoise.gradients.batched import batched
 from equipoise.gradients.chain import Trust
 from equipoise.gradients.graph import Entry, Reached, hides, reached
 from equipoise.gradients.passes import NO_REENTRANT
@@ -21,7 +21,6 @@ BY_GRADIENT = (
     "the losses meet above the heads, so the tensors were told apart by their gradients: a head's is zero "
     "for every task but its own"
 )
-TOGETHER = "what lies below the heads, which are computed as one"
 BELOW_FEATURES = "what lies below the features given to share()"
 
 
@@ -44,7 +43,7 @@ class Found(NamedTuple):
     doubtful: bool
     sinks: list[Any]
     half: bool
-    entry: Entry | Batched | None = None
+    entry: Entry | None = None
 
 
 class SharedParameters:
@@ -117,15 +116,8 @@ class SharedParameters:
         loose = [p for p in got.common if not isinstance(p, nn.Parameter)]
         # One that was shared before is reached by one loss only, beside what the others pass.
         beside = any(p in self._seen for of_task in got.own for p in of_task)
-        together = None if loose or beside else batched(got.entry, losses)
-        if together is not None and len(together.starts) == 1:
-            parameters = [p for p in parameters if p not in together.heads]
-            own = [of_task + more for of_task, more in zip(together.own, got.own, strict=True)]
-            got = replace(got, own=own)
-        else:
-            together = None
         # Losses without a parameter of their own may meet above their heads.
-        joined = together is None and _headless(got.own) > 1
+        joined = _headless(got.own) > 1
         if not joined:
             self._seen.update(dict.fromkeys(parameters))
         everything = set(parameters).union(*got.own)
@@ -137,8 +129,6 @@ class SharedParameters:
             return Found(got.own[0], [[]], BY_GRAPH, False, got.sinks, got.half)
         own = [[p for p in of_task if p not in self._seen] + loose for of_task in got.own]
         doubtful = joined and any(p not in self._seen for p in shared)
-        if together is not None:
-            return Found(shared, own, TOGETHER, False, got.sinks, got.half, together)
         entry = None if doubtful or loose or beside else got.entry
         return Found(shared, own, BY_GRAPH, doubtful, got.sinks, got.half, entry)
 
@@ -249,8 +239,8 @@ def _around(
     trunk = [*below.common, *(leaf for of_feature in below.own for leaf in of_feature)]
     trunk = [leaf for leaf in trunk if isinstance(leaf, nn.Parameter)]
     got = reached(losses, stop=node)
-    together = batched(got.entry, losses) if got.common else None
-    if together is not None and all(start.node is node for start in together.starts):
+    together = batched(got.entry, losses, node) if got.common else None
+    if together is not None:
         common = [p for p in got.common if p not in together.heads]
         own = [of_task + more for of_task, more in zip(together.own, got.own, strict=True)]
         got = replace(got, common=common, own=own)

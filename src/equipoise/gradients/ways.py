@@ -8,7 +8,6 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from equipoise.gradients.batched import Batched
 from equipoise.gradients.descent import descent
 from equipoise.gradients.features import Share
 from equipoise.gradients.gathering import Gathering
@@ -53,14 +52,10 @@ class Ways(NamedTuple):
         chain = None
         if not found.doubtful:
             chain = descent(found.entry, share, self.finder.trust, len(step.present))
-        together = found.entry if isinstance(found.entry, Batched) else None
         below: Sequence[Tensor | GradientEdge] | None = None
         upstream: list[Gradients | None] = []
         if share is not None:
             upstream, below = self._to_views(share), share.features
-        elif together is not None:
-            upstream = together.through_heads(step, found.own, self.factor, self.keep, self.heads)
-            below = together.starts
         elif chain is not None:
             # Where the chain is of no use, all passes start at the losses again.
             keep = self.keep or chain.due

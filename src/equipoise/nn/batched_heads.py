@@ -17,12 +17,14 @@ class BatchedHeads(nn.ModuleDict):
 
     Give it to an architecture in place of a mapping. Outputs and gradients are those of the separate heads,
     and so are parameters and ``state_dict``: these stay apart, and are stacked in each call. A pass forward
-    or backward has fewer steps this way. The losses meet in one node above the heads. Where all heads read
-    one tensor, a ``Balancer`` sees by the graph that it is this module which computes them, goes backward
-    through all of them once, and says so in ``balancer.explain()``. Elsewhere it tells heads from the trunk
-    by their gradients, one backward pass a task through all heads: there, separate heads are the faster ones.
-    In ``ltb`` and ``dselect_k`` copies may have gradients of zero as well: name what is shared there,
-    ``Balancer(..., shared=network.shared_parameters())``.
+    or backward has fewer steps this way. The losses then meet in one node above the heads.
+
+    Where the heads read the tasks' views of :meth:`equipoise.Balancer.share`, also with
+    ``route="parameters"``, a ``Balancer`` sees by the graph whose parameters are whose, and goes backward
+    through all heads once. Elsewhere it tells heads from the trunk by their gradients, which
+    ``balancer.explain()`` says, and its parameters route goes through all heads once a task: there, separate
+    heads are the faster ones. In ``ltb`` and ``dselect_k`` copies may have gradients of zero as well: name
+    what is shared there, ``Balancer(..., shared=network.shared_parameters())``.
 
     Args:
         heads: by task, of the same class and with parameters of the same shapes.
@@ -73,12 +75,8 @@ class BatchedHeads(nn.ModuleDict):
         def head(own: dict[str, Tensor], value: Any) -> Any:
             return functional_call(heads[0], own, (value,))
 
-        nested = not isinstance(given[0], Tensor)
-        read = given[0] if nested else _together(len(given), *given[: 1 if alike else None])
-        if any(getattr(module, "inplace", False) for module in heads[0].modules()):
-            # What one head writes to, the others have to read.
-            read = read.clone() if isinstance(read, Tensor) else read
-        batched: Any = torch.vmap(head, (0, None if nested else 0), randomness="different")
+        read = given[0] if alike else _together(*given)
+        batched: Any = torch.vmap(head, (0, None if alike else 0), randomness="different")
         outputs: Tensor = batched(stacked, read)
         if not isinstance(outputs, Tensor):
             raise ValueError(
@@ -89,24 +87,20 @@ class BatchedHeads(nn.ModuleDict):
 
 
 class HeadsTogether(torch.autograd.Function):
-    """What the heads read, ``Tensor[K, ...]``: K copies of one tensor, or K tensors.
+    """What the heads read, stacked: ``Tensor[K, ...]``.
 
     By the name of its node a balancer sees that head k reads the k-th, and no other.
     """
 
     @staticmethod
-    def forward(ctx: Any, count: int, *features: Tensor) -> Tensor:
-        """The copies; those of one tensor take no memory."""
-        ctx.one = len(features) == 1
-        if ctx.one:
-            return features[0].expand(count, *features[0].shape)
+    def forward(ctx: Any, *features: Tensor) -> Tensor:
+        """The stack."""
         return torch.stack(features)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         """What comes back to each."""
-        (gradient,) = gradients
-        return None, *((gradient.sum(0),) if ctx.one else gradient.unbind(0))
+        return gradients[0].unbind(0)
 
 
 _together: Any = HeadsTogether.apply

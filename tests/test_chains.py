@@ -350,6 +350,29 @@ def test_a_loss_that_does_not_depend_on_its_view_is_told() -> None:
         balancer(losses)
 
 
+class Nothing(torch.autograd.Function):
+    """The identity without a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> None:
+        return None
+
+
+@pytest.mark.parametrize("tasks", [3, 5])
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_loss_without_a_gradient_is_told(tasks: int, backward: bool) -> None:
+    model, balancer = network("relu", tasks=tasks), equipoise.Balancer("mgda", tasks)
+    z = model.trunk(model.x)
+    losses = model.losses(z=z)
+    losses["1"] = model.heads[1](Nothing.apply(z)).square().mean()
+    with pytest.raises(ValueError, match="loss '1' is None for every shared parameter"):
+        balancer.backward(losses) if backward else balancer(losses)
+
+
 def test_a_graph_that_was_freed_is_told(met: list[Chain]) -> None:
     model, balancer = network("relu"), equipoise.Balancer("mgda", 4)
     losses = model.losses()

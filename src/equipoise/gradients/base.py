@@ -92,7 +92,7 @@ class TaskGradients:
 
     def _products(self) -> Tensor:
         rows, unit, _ = self.taken()
-        found = gramian(p.flatten(1) if isinstance(p, Tensor) else p for p in rows)
+        found = gramian(p.reshape(len(p), -1) if isinstance(p, Tensor) else p for p in rows)
         if self.over_ranks is not None:
             found = self.over_ranks(found)
         if unit is not None:
@@ -112,7 +112,7 @@ class TaskGradients:
             # Rows by themselves are multiplied with numbers, which would have to be waited for.
             rows = joined(rows)
         return [
-            combine(weights, part.flatten(1), wide=wide).view(part.shape[1:])
+            combine(weights, part.reshape(len(part), -1), wide=wide).view(part.shape[1:])
             if isinstance(part, Tensor)
             else combine(weights, part, wide=wide)
             for part in rows

@@ -19,7 +19,6 @@ from equipoise.gradients.step import Step
 # Before 2.5 a backward pass cannot start at a node of the graph.
 _STARTS_ANYWHERE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 5)
 
-
 # Tasks from which on the chain is quicker than one pass a task.
 ENOUGH = 4
 
@@ -123,25 +122,22 @@ def descent(entry: Entry | None, share: Share | None, trust: Trust, tasks: int) 
     """
     if tasks < ENOUGH or (entry is None and share is None):
         return None
-    # Whether some head gets past the entry is looked at last, since it takes a walk.
-    start = start_of(entry, share, complete=True)
+    start = start_of(entry, share)
     chain = None if start is None else chain_below((start.node, start.output_nr), _dtype(start))
     if start is None or chain is None or not trust.given(chain.kind):
         return None
-    if start_of(entry, share) is None:
+    # Looked at last, since it takes a walk.
+    if share is None and entry is not None and not entry.complete():
         return None
     return Descent(chain, start, trust, trust.due(chain.kind))
 
 
-def start_of(
-    entry: Entry | None, share: Share | None, *, complete: bool = False
-) -> GradientEdge | None:
-    """What all heads read, and nothing else that is shared; None where that is no one tensor.
+def start_of(entry: Entry | None, share: Share | None) -> GradientEdge | None:
+    """What all heads read, unless some get past it; None where that is no one tensor.
 
     Args:
         entry: the node through which all heads reach what is shared, if there is one.
         share: the shared features, where they were given.
-        complete: whether to take for granted that no head gets past the entry.
     """
     if not _STARTS_ANYWHERE:
         return None
@@ -150,7 +146,7 @@ def start_of(
         return (
             get_gradient_edge(features) if len(share.features) == 1 and features.grad_fn else None
         )
-    if entry is None or leaf_of(entry.node) is not None or not (complete or entry.complete()):
+    if entry is None or leaf_of(entry.node) is not None:
         return None
     return GradientEdge(entry.node, 0)
 

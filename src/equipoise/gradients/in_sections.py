@@ -87,8 +87,10 @@ class InSections(AtParameters):
                 "memory='low' does not scale the losses of float16 anew where a gradient overflows; use "
                 "bfloat16, or memory='fast'"
             )
-        start = None if self.found.doubtful else start_of(self.found.entry, self._share)
-        if start is None:
+        entry = self.found.entry
+        start = None if self.found.doubtful else start_of(entry, self._share)
+        past = self._share is None and entry is not None and not entry.complete()
+        if start is None or past:
             raise ValueError(
                 "memory='low' has to know one tensor, made by the trunk, that all heads read: give it to "
                 "balancer.share() with route='parameters', or use memory='fast'"
@@ -165,20 +167,9 @@ class InSections(AtParameters):
         columns = zip(zip(*rows, strict=True), section.leaves, strict=True)
         return gramian(_part(column, leaf) for column, leaf in columns)
 
-    def deliver(
-        self,
-        weights: Tensor | None,
-        direction: list[Tensor] | None,
-        heads: Tensor,
-        shown: Tensor,
-        gradients: TaskGradients,
-    ) -> Tensor:
-        """See :meth:`AtParameters.deliver`; the weighted sum is a backward pass of its own."""
-        assert weights is not None
-        factor = 1.0 if self._how.factor is None else self._how.factor
-        if weights is heads:
-            return self._step.weighted(weights) * factor
-        return self._by_two_passes(weights, heads, shown, factor)
+    def _holds(self, gradients: TaskGradients) -> bool:
+        """See :meth:`AtParameters._holds`; the weighted sum is a backward pass of its own."""
+        return False
 
 
 def _part(column: Sequence[Tensor | None], leaf: Tensor) -> list[Tensor]:

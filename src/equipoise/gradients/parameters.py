@@ -34,7 +34,7 @@ from equipoise.gradients.passes import (
 from equipoise.gradients.ranks import Ranks
 from equipoise.gradients.shared import Found, SharedParameters, refuse_disagreement
 from equipoise.gradients.step import Step
-from equipoise.gradients.ways import Ways
+from equipoise.gradients.ways import Ways, unreached
 
 
 class Passes(NamedTuple):
@@ -150,10 +150,10 @@ class AtParameters(TaskGradients):
     def rows(self) -> Rows:
         """See :meth:`TaskGradients.rows`; in one piece ``Tensor[K, P]``."""
         arrived, unit, sizes = self.taken()
-        if len(arrived) > 1:
-            parts = joined(arrived)
+        parts = joined(arrived)
+        if len(parts) > 1 or parts[0].ndim != 2:
             wide = max((part.dtype for part in parts), key=lambda d: torch.finfo(d).bits)
-            whole = torch.cat([part.flatten(1).to(wide) for part in parts], 1)
+            whole = torch.cat([part.reshape(len(part), -1).to(wide) for part in parts], 1)
             self._taken = Taken([whole], unit, sizes)
         return super().rows()
 
@@ -176,10 +176,7 @@ class AtParameters(TaskGradients):
         ways = Ways(self._step, found, self._share, self._finder, factor, keep, self._heads)
         for k, gradients in ways.passed(gathering, alone):
             if gradients is not None and ranks is None and all(g is None for g in gradients):
-                raise ValueError(
-                    f"the gradient of loss '{names[k]}' is None for every shared parameter: it does not "
-                    "depend on them. Leave the loss out of the balancer and add it to the result"
-                )
+                raise unreached(names[k])
             gathering.take_row(k, gradients)
             del gradients
         rows = gathering.rows()
@@ -201,7 +198,9 @@ class AtParameters(TaskGradients):
         sizes, rows = [entries_of(p) for p in found.shared], joined(arrived)
         whole = len(rows) < len(sizes)
         pieces = list(torch.split(rows[0], sizes, dim=1)) if whole else rows
-        moved = torch.stack([part.flatten(1).ne(0).any(1) for part in pieces], dim=1).tolist()
+        moved = torch.stack(
+            [part.reshape(len(part), -1).ne(0).any(1) for part in pieces], dim=1
+        ).tolist()
         self._found, heads = self._finder.told_apart(found, self._step.names, moved)
         for tensor, piece, k in zip(found.shared, pieces, heads, strict=True):
             if k >= 0:
@@ -245,7 +244,7 @@ class AtParameters(TaskGradients):
             gradients: what the rule saw.
         """
         factor = 1.0 if self._how.factor is None else self._how.factor
-        if direction is None and not gradients.asked and weights is not None:
+        if direction is None and not self._holds(gradients) and weights is not None:
             if weights is heads:
                 total = self._step.weighted(weights)
                 return total if factor == 1.0 else total * factor
@@ -255,6 +254,10 @@ class AtParameters(TaskGradients):
             assert weights is not None
             direction = gradients.combine(weights)
         return self._deliver(direction, heads, shown, factor)
+
+    def _holds(self, gradients: TaskGradients) -> bool:
+        """Whether there are rows that a direction can be combined of."""
+        return gradients.asked
 
     def _deliver(
         self, direction: list[Tensor], heads: Tensor, shown: Tensor, factor: float

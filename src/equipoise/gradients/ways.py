@@ -60,6 +60,9 @@ class Ways(NamedTuple):
             # Where the chain is of no use, all passes start at the losses again.
             keep = self.keep or chain.due
             upstream = chain.through_heads(step, found.own, self.factor, keep, self.heads)
+            for name, incoming in zip(step.names, upstream, strict=True):
+                if incoming is not None and incoming[0] is None:
+                    raise unreached(name)
         if chain is not None:
             further = chain.bring(upstream, gathering)
             below = below if further is None else further
@@ -89,3 +92,11 @@ class Ways(NamedTuple):
                 )
             upstream[k], self.heads[k] = arrived, of_task
         return upstream
+
+
+def unreached(name: str) -> ValueError:
+    """What to say of a loss that no shared parameter gets a gradient of."""
+    return ValueError(
+        f"the gradient of loss '{name}' is None for every shared parameter: it does not depend on them. "
+        "Leave the loss out of the balancer and add it to the result"
+    )

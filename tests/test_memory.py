@@ -215,3 +215,8 @@ def test_a_step_of_one_task_is_a_step() -> None:
             balancer({t: (heads[t](z) - 1).square().mean() for t in present}).backward()
         left.append(torch.cat([p.grad.flatten() for p in trunk.parameters()]))
     assert (left[0] - left[1]).norm() <= 1e-10 * left[0].norm()
+
+
+def test_it_is_explained() -> None:
+    assert "no task gradient is kept" in equipoise.Balancer("mgda", memory="low").explain()
+    assert "task gradient is kept" not in equipoise.Balancer("mgda").explain()

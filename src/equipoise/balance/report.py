@@ -116,6 +116,8 @@ def explanation(
         "heads get": f"the gradient of {_HEADS[heads]}",
         "weight sum": options.weight_sum + scale,
     }
+    if options.memory == "low":
+        lines["memory"] = "low: no task gradient is kept, at one more pass for the weighted sum"
     if options.prior:
         lines["prior"] = ", ".join(
             f"{name} {'by step' if callable(p) else format(p, 'g')}"
